@@ -1,0 +1,1 @@
+"""Procedural people with exact annotations."""

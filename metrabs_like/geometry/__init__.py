@@ -1,0 +1,1 @@
+"""Pure functions of tensors: cameras, rotations, absolute pose, alignment, heatmaps, warping."""

@@ -1,0 +1,1 @@
+"""Image backbones by name."""

@@ -1,0 +1,1 @@
+"""Pure, maskable losses."""

@@ -1,0 +1,1 @@
+"""Pose metrics; each names its protocol."""

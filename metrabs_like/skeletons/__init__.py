@@ -1,0 +1,1 @@
+"""Joint sets as frozen data."""

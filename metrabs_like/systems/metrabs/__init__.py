@@ -1,0 +1,1 @@
+"""MeTRAbs-style absolute 3D pose."""
