@@ -1,0 +1,137 @@
+"""The `dataset.json` beside the shards: what a prepared data set holds, and the check of its files.
+
+Conventions: units as the library's (m, px); `n_*` are counts.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+
+SCHEMA_VERSION = 1
+FILE_NAME = "dataset.json"
+KINDS = ("kp3d", "kp2d")
+UNITS = {"points3d": "m", "points2d": "px", "box": "px", "intrinsics": "px", "extrinsics": "m"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """Description of a prepared data set; `preparation.write_dataset` fills counts and shards.
+
+    Attributes:
+      name: of the data set.
+      kind: "kp3d" (3D points in the camera frame) or "kp2d" (2D points only).
+      skeleton: a `Skeleton.to_dict()`; its joint names are the order of the stored points.
+      licence: one line on what may be done with the data.
+      source: how it was made (reader and settings); a resumed run must agree with it.
+      counts: n_images, n_people, n_people_3d, n_people_2d (with at least one valid point), n_skipped.
+      shards: one dict a shard: file, n_images, n_bytes, sha256 ...
+      skipped: `[name, reason]` of each image left out.
+      units: unit of every stored quantity.
+      schema_version: version of the record's layout.
+    """
+
+    name: str
+    kind: str
+    skeleton: dict
+    licence: str = ""
+    source: dict = dataclasses.field(default_factory=dict)
+    counts: dict = dataclasses.field(default_factory=dict)
+    shards: list = dataclasses.field(default_factory=list)
+    skipped: list = dataclasses.field(default_factory=list)
+    units: dict = dataclasses.field(default_factory=lambda: dict(UNITS))
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind = {self.kind!r} is unknown; choose one of {', '.join(KINDS)}.")
+        if not self.skeleton.get("joint_names"):
+            raise ValueError("skeleton has no joint_names; pass Skeleton.to_dict().")
+
+    @property
+    def n_points(self) -> int:
+        """Returns P, the number of stored points per person."""
+        return len(self.skeleton["joint_names"])
+
+    @property
+    def identity(self) -> dict:
+        """Returns what two runs must share so that one may continue the other."""
+        fields = ("name", "kind", "skeleton", "source", "schema_version")
+        # Through JSON, because that is how the stored one comes back (tuples become lists).
+        return json.loads(json.dumps({field: getattr(self, field) for field in fields}))
+
+    def save(self, folder: str) -> None:
+        """Writes `dataset.json` atomically into a folder."""
+        write_json_atomically(os.path.join(folder, FILE_NAME), dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, folder: str) -> "DatasetInfo":
+        """Reads `dataset.json` of a folder.
+
+        Raises:
+          ValueError: if the file is absent, broken, or of another schema version.
+        """
+        path = os.path.join(folder, FILE_NAME)
+        try:
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
+        except FileNotFoundError:
+            raise ValueError(
+                f"{path} does not exist: the folder holds no prepared data set. Run prepare_data "
+                "with this output_dir (an interrupted run continues where it stopped)."
+            ) from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not JSON ({error}); run prepare_data again.") from None
+        version = content.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"{path}: schema_version = {version}, this program reads {SCHEMA_VERSION}; "
+                "run prepare_data again."
+            )
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in content.items() if key in known})
+
+    def shard_paths(self, folder: str) -> list[str]:
+        """Returns the paths of the shards in order."""
+        return [os.path.join(folder, shard["file"]) for shard in self.shards]
+
+    def check_files(self, folder: str, *, hashes: bool = False) -> None:
+        """Checks that every shard is there and whole.
+
+        Args:
+          folder: of the data set.
+          hashes: also compare SHA-256 (reads everything); sizes alone find truncation.
+
+        Raises:
+          ValueError: naming the file and the remedy.
+        """
+        for shard, path in zip(self.shards, self.shard_paths(folder), strict=True):
+            remedy = f"Delete it and {FILE_NAME}, then run prepare_data again: it rewrites only this shard."
+            if not os.path.exists(path):
+                raise ValueError(f"Shard {path} is missing. {remedy}")
+            n_bytes = os.path.getsize(path)
+            if n_bytes != shard["n_bytes"]:
+                raise ValueError(
+                    f"Shard {path} has {n_bytes} bytes instead of {shard['n_bytes']} "
+                    f"(truncated or overwritten). {remedy}"
+                )
+            if hashes and sha256_of_file(path) != shard["sha256"]:
+                raise ValueError(f"Shard {path} differs from its SHA-256 (damaged). {remedy}")
+
+
+def sha256_of_file(path: str) -> str:
+    """Returns the SHA-256 of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_json_atomically(path: str, content: dict) -> None:
+    """Writes JSON to a temporary file beside the target, then renames it."""
+    temporary = f"{path}.tmp-{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+    os.replace(temporary, path)
