@@ -1,0 +1,176 @@
+"""Relative poses and rigid alignment of predicted to true points.
+
+Conventions:
+  Points `[B, P, 3]` in any length unit, the same for both poses. Masks are bool, True = valid.
+  Invalid points are selected away before the arithmetic: they move neither the fit nor any
+  gradient, NaN or not. They are still transformed like the others; a non-finite invalid point
+  comes out as 0.
+"""
+
+import tensorflow as tf
+
+from metrabs_like.geometry import rotation
+
+
+def center_relative_pose(
+    coords3d, joint_validity_mask=None, center_is_mean=False, center_joints=None
+):
+    """Subtracts each pose's centre from its points.
+
+    The centre is the last joint, unless `center_is_mean`; then it is the mean over the valid
+    points (0 where none is valid). As in the released code, the mask plays no part for the
+    last joint, and `center_joints` none unless both mean and mask are in use.
+
+    Args:
+      coords3d: float `[B, P, 3]`.
+      joint_validity_mask: bool `[B, P]`, or None for all valid.
+      center_is_mean: whether the mean rather than the last joint is subtracted.
+      center_joints: int `[J]`, indices of the points to average, or None for all.
+
+    Returns:
+      `[B, P, 3]`, dtype of `coords3d`. A non-finite point that the mask excludes becomes 0.
+
+    Raises:
+      ValueError: if statically known shapes disagree.
+
+    Gradient: flows through the points and the centre.
+
+    References:
+      NLF, released TensorFlow code (its NumPy variant writes NaN to masked points; not done).
+    """
+    coords3d = _to_points(coords3d, joint_validity_mask, "coords3d")
+    if joint_validity_mask is None:
+        joint_validity_mask, center_joints = tf.ones(tf.shape(coords3d)[:2], tf.bool), None
+    valid = tf.convert_to_tensor(joint_validity_mask)
+    is_harmful = _is_masked_nonfinite(coords3d, valid)
+    safe = tf.where(is_harmful, tf.zeros_like(coords3d), coords3d)
+    if not center_is_mean:
+        center = coords3d[:, -1:]
+    elif center_joints is None:
+        center = _masked_mean(coords3d, valid)
+    else:
+        center = _masked_mean(
+            tf.gather(coords3d, center_joints, axis=1), tf.gather(valid, center_joints, axis=1)
+        )
+    return tf.where(is_harmful, tf.zeros_like(coords3d), safe - center)
+
+
+def rigid_align(
+    coords_pred,
+    coords_true,
+    *,
+    joint_validity_mask=None,
+    scale_align=False,
+    reflection_align=False,
+):
+    """Moves each predicted pose onto the true one as well as a rigid motion can (Procrustes).
+
+    Finds, per example, the rotation, translation and optionally scale that minimize the sum of
+    squared distances over the valid points, and applies them to all points.
+
+    Args:
+      coords_pred: float `[B, P, 3]`.
+      coords_true: float `[B, P, 3]`, same unit and dtype.
+      joint_validity_mask: bool `[B, P]`, or None for all valid.
+      scale_align: whether a scale factor is fitted too (as PA-MPJPE does).
+      reflection_align: whether a mirrored fit is allowed where it is the better one.
+
+    Returns:
+      `[B, P, 3]`. With one valid point the pose is only translated, with none it is returned
+      translated by 0; if all valid predicted points coincide, likewise. With two valid points
+      (or all on a line) the rotation about their line is free: one of the best is taken, and
+      only the valid points of the result mean anything. NaN at a valid point gives NaN in that
+      example alone.
+
+    Raises:
+      ValueError: if statically known shapes disagree.
+
+    Gradient: exact first derivative with respect to both poses, rotation and scale included;
+    finite also where the rotation is not unique (that free direction then has none).
+
+    References:
+      Kabsch, Acta Cryst. 1976; Umeyama, PAMI 1991; MeTRAbs and NLF, released code (there, fewer
+      than two valid points give NaN).
+    """
+    coords_pred = _to_points(coords_pred, joint_validity_mask, "coords_pred")
+    coords_true = tf.cast(
+        _to_points(coords_true, joint_validity_mask, "coords_true"), coords_pred.dtype
+    )
+    tf.debugging.assert_shapes([(coords_pred, ("B", "P", 3)), (coords_true, ("B", "P", 3))])
+    if joint_validity_mask is None:
+        joint_validity_mask = tf.ones(tf.shape(coords_pred)[:2], tf.bool)
+    return _rigid_align(
+        coords_pred,
+        coords_true,
+        tf.convert_to_tensor(joint_validity_mask),
+        scale_align=bool(scale_align),
+        reflection_align=bool(reflection_align),
+    )
+
+
+@tf.function(reduce_retracing=True)
+def _rigid_align(coords_pred, coords_true, valid, *, scale_align, reflection_align):
+    """Aligns checked tensors; see `rigid_align`."""
+    mean_pred = _masked_mean(coords_pred, valid)
+    mean_true = _masked_mean(coords_true, valid)
+    is_harmful = _is_masked_nonfinite(coords_pred, valid)
+    centered = tf.where(is_harmful, tf.zeros_like(coords_pred), coords_pred) - mean_pred
+    n_valid = tf.reduce_sum(tf.cast(valid, tf.int32), axis=1)[:, tf.newaxis, tf.newaxis]
+    # a single point minus its own mean need not be exactly zero
+    takes_part = valid[..., tf.newaxis] & (n_valid >= 2)
+    pred = tf.where(takes_part, centered, tf.zeros_like(centered))
+    true_safe = tf.where(takes_part, coords_true, tf.zeros_like(coords_true))
+    true = tf.where(takes_part, true_safe - mean_true, tf.zeros_like(centered))
+    # row vectors: aligned = centered @ rotation
+    covariance = _small_matmul(tf.linalg.matrix_transpose(pred), true)
+    rotmat = (_nearest_orthogonal if reflection_align else rotation.project_to_so3)(covariance)
+    aligned = _small_matmul(centered, rotmat)
+    if scale_align:
+        overlap = tf.reduce_sum(rotmat * covariance, axis=[1, 2], keepdims=True)
+        size_squared = tf.reduce_sum(tf.square(pred), axis=[1, 2], keepdims=True)
+        has_size = tf.not_equal(size_squared, 0)
+        safe_size = tf.where(has_size, size_squared, tf.ones_like(size_squared))
+        aligned *= tf.where(has_size, overlap / safe_size, tf.ones_like(overlap))
+    return tf.where(is_harmful, tf.zeros_like(aligned), aligned + mean_true)
+
+
+def _nearest_orthogonal(a):
+    """Finds the nearest orthogonal matrix, reflections allowed."""
+    determinant = tf.reduce_sum(
+        a[..., 0, :] * tf.linalg.cross(a[..., 1, :], a[..., 2, :]), axis=-1
+    )[..., tf.newaxis, tf.newaxis]
+    sign = tf.where(determinant < 0, -tf.ones_like(determinant), tf.ones_like(determinant))
+    return sign * rotation.project_to_so3(sign * a)
+
+
+def _small_matmul(a, b):
+    """Multiplies `[B, N, K]` and `[B, K, M]` in full precision, which matmul may not on a GPU."""
+    return tf.reduce_sum(a[..., :, :, tf.newaxis] * b[..., tf.newaxis, :, :], axis=-2)
+
+
+def _masked_mean(points, valid):
+    """Averages valid points `[B, P, 3]` to `[B, 1, 3]`; 0 where none is valid."""
+    selected = tf.where(valid[..., tf.newaxis], points, tf.zeros_like(points))
+    count = tf.reduce_sum(tf.cast(valid, points.dtype), axis=1)[:, tf.newaxis, tf.newaxis]
+    return tf.reduce_sum(selected, axis=1, keepdims=True) / tf.maximum(count, 1)
+
+
+def _is_masked_nonfinite(points, valid):
+    """Marks `[B, P, 1]` invalid points with a NaN or infinite coordinate."""
+    is_finite = tf.reduce_all(tf.math.is_finite(points), axis=-1, keepdims=True)
+    return ~is_finite & ~valid[..., tf.newaxis]
+
+
+def _to_points(points, mask, name):
+    """Converts points to float and checks them and the mask's shape."""
+    points = tf.convert_to_tensor(points)
+    if points.dtype not in (tf.float32, tf.float64):
+        points = tf.cast(points, tf.float32)
+    shapes = [(points, ("B", "P", 3))]
+    if mask is not None:
+        mask = tf.convert_to_tensor(mask)
+        if mask.dtype != tf.bool:
+            raise ValueError(f"The validity mask must be bool, got {mask.dtype.name}.")
+        shapes.append((mask, ("B", "P")))
+    tf.debugging.assert_shapes(shapes, message=f"Shapes of {name} and the validity mask.")
+    return points
