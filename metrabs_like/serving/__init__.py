@@ -1,1 +1,7 @@
-"""SavedModel export."""
+"""Poses of people in whole photographs from a predictor of crops, in process or as a SavedModel."""
+
+from .boxes import CropPredictor
+from .export import save
+from .multiperson import PosePredictor
+
+__all__ = ["CropPredictor", "PosePredictor", "save"]
