@@ -10,6 +10,9 @@ Conventions:
 import tensorflow as tf
 
 from metrabs_like.geometry import rotation
+from metrabs_like.geometry.arguments import as_float, as_mask, check_shapes
+from metrabs_like.geometry.masking import reduce_mean_masked
+from metrabs_like.geometry.tracing import traced_once
 
 
 def center_relative_pose(
@@ -38,20 +41,21 @@ def center_relative_pose(
     References:
       NLF, released TensorFlow code (its NumPy variant writes NaN to masked points; not done).
     """
-    coords3d = _to_points(coords3d, joint_validity_mask, "coords3d")
+    coords3d = as_float(coords3d)
     if joint_validity_mask is None:
         joint_validity_mask, center_joints = tf.ones(tf.shape(coords3d)[:2], tf.bool), None
-    valid = tf.convert_to_tensor(joint_validity_mask)
+    valid = as_mask(joint_validity_mask)
+    check_shapes(coords3d=(coords3d, "B P 3"), joint_validity_mask=(valid, "B P"))
     is_harmful = _is_masked_nonfinite(coords3d, valid)
     safe = tf.where(is_harmful, tf.zeros_like(coords3d), coords3d)
     if not center_is_mean:
         center = coords3d[:, -1:]
     elif center_joints is None:
-        center = _masked_mean(coords3d, valid)
+        center = reduce_mean_masked(coords3d, valid, axis=1, keepdims=True)
     else:
-        center = _masked_mean(
-            tf.gather(coords3d, center_joints, axis=1), tf.gather(valid, center_joints, axis=1)
-        )
+        chosen = tf.gather(coords3d, center_joints, axis=1)
+        is_chosen_valid = tf.gather(valid, center_joints, axis=1)
+        center = reduce_mean_masked(chosen, is_chosen_valid, axis=1, keepdims=True)
     return tf.where(is_harmful, tf.zeros_like(coords3d), safe - center)
 
 
@@ -92,27 +96,24 @@ def rigid_align(
       Kabsch, Acta Cryst. 1976; Umeyama, PAMI 1991; MeTRAbs and NLF, released code (there, fewer
       than two valid points give NaN).
     """
-    coords_pred = _to_points(coords_pred, joint_validity_mask, "coords_pred")
-    coords_true = tf.cast(
-        _to_points(coords_true, joint_validity_mask, "coords_true"), coords_pred.dtype
-    )
-    tf.debugging.assert_shapes([(coords_pred, ("B", "P", 3)), (coords_true, ("B", "P", 3))])
+    coords_pred = as_float(coords_pred)
+    coords_true = as_float(coords_true, like=coords_pred)
     if joint_validity_mask is None:
         joint_validity_mask = tf.ones(tf.shape(coords_pred)[:2], tf.bool)
-    return _rigid_align(
-        coords_pred,
-        coords_true,
-        tf.convert_to_tensor(joint_validity_mask),
-        scale_align=bool(scale_align),
-        reflection_align=bool(reflection_align),
+    valid = as_mask(joint_validity_mask)
+    check_shapes(
+        coords_pred=(coords_pred, "B P 3"),
+        coords_true=(coords_true, "B P 3"),
+        joint_validity_mask=(valid, "B P"),
     )
+    return _rigid_align(coords_pred, coords_true, valid, bool(scale_align), bool(reflection_align))
 
 
-@tf.function(reduce_retracing=True)
-def _rigid_align(coords_pred, coords_true, valid, *, scale_align, reflection_align):
+@traced_once
+def _rigid_align(coords_pred, coords_true, valid, scale_align, reflection_align):
     """Aligns checked tensors; see `rigid_align`."""
-    mean_pred = _masked_mean(coords_pred, valid)
-    mean_true = _masked_mean(coords_true, valid)
+    mean_pred = reduce_mean_masked(coords_pred, valid, axis=1, keepdims=True)
+    mean_true = reduce_mean_masked(coords_true, valid, axis=1, keepdims=True)
     is_harmful = _is_masked_nonfinite(coords_pred, valid)
     centered = tf.where(is_harmful, tf.zeros_like(coords_pred), coords_pred) - mean_pred
     n_valid = tf.reduce_sum(tf.cast(valid, tf.int32), axis=1)[:, tf.newaxis, tf.newaxis]
@@ -148,29 +149,7 @@ def _small_matmul(a, b):
     return tf.reduce_sum(a[..., :, :, tf.newaxis] * b[..., tf.newaxis, :, :], axis=-2)
 
 
-def _masked_mean(points, valid):
-    """Averages valid points `[B, P, 3]` to `[B, 1, 3]`; 0 where none is valid."""
-    selected = tf.where(valid[..., tf.newaxis], points, tf.zeros_like(points))
-    count = tf.reduce_sum(tf.cast(valid, points.dtype), axis=1)[:, tf.newaxis, tf.newaxis]
-    return tf.reduce_sum(selected, axis=1, keepdims=True) / tf.maximum(count, 1)
-
-
 def _is_masked_nonfinite(points, valid):
     """Marks `[B, P, 1]` invalid points with a NaN or infinite coordinate."""
     is_finite = tf.reduce_all(tf.math.is_finite(points), axis=-1, keepdims=True)
     return ~is_finite & ~valid[..., tf.newaxis]
-
-
-def _to_points(points, mask, name):
-    """Converts points to float and checks them and the mask's shape."""
-    points = tf.convert_to_tensor(points)
-    if points.dtype not in (tf.float32, tf.float64):
-        points = tf.cast(points, tf.float32)
-    shapes = [(points, ("B", "P", 3))]
-    if mask is not None:
-        mask = tf.convert_to_tensor(mask)
-        if mask.dtype != tf.bool:
-            raise ValueError(f"The validity mask must be bool, got {mask.dtype.name}.")
-        shapes.append((mask, ("B", "P")))
-    tf.debugging.assert_shapes(shapes, message=f"Shapes of {name} and the validity mask.")
-    return points

@@ -11,6 +11,8 @@ Conventions:
 import numpy as np
 import tensorflow as tf
 
+from metrabs_like.geometry.arguments import as_float
+
 
 def _quaternion_product_table():
     """Tabulates T `[4, 4, 3, 3]` with R(q)_ij = sum_ab q_a q_b T_abij for unit q, w first."""
@@ -53,7 +55,7 @@ def rotation_mat(angle, rot_axis):
     """
     if rot_axis not in ("x", "y", "z"):
         raise ValueError(f"rot_axis must be 'x', 'y' or 'z', got {rot_axis!r}.")
-    angle = _to_float(angle)
+    angle = as_float(angle)
     c, s = tf.cos(angle), tf.sin(angle)
     zero, one = tf.zeros_like(angle), tf.ones_like(angle)
     rows = {
@@ -89,8 +91,8 @@ def get_new_rotation_matrix(forward_vector, up_vector):
     References:
       NLF, released TensorFlow code.
     """
-    forward_vector = _to_float(forward_vector)
-    up_vector = tf.cast(tf.convert_to_tensor(up_vector), forward_vector.dtype)
+    forward_vector = as_float(forward_vector)
+    up_vector = as_float(up_vector, like=forward_vector)
     _check_last_dims(forward_vector, (3,), "forward_vector")
     _check_last_dims(up_vector, (3,), "up_vector")
     shape = tf.broadcast_dynamic_shape(tf.shape(forward_vector), tf.shape(up_vector))
@@ -117,7 +119,7 @@ def rotvec_to_rotmat(rotvec):
 
     Gradient: exact and finite everywhere, at the zero vector too. NaN stays in its own matrix.
     """
-    rotvec = _to_float(rotvec)
+    rotvec = as_float(rotvec)
     _check_last_dims(rotvec, (3,), "rotvec")
     angle_squared = tf.reduce_sum(tf.square(rotvec), axis=-1)[..., tf.newaxis, tf.newaxis]
     sine_factor = _sinc_of_square(angle_squared)
@@ -149,7 +151,7 @@ def rotmat_to_rotvec(rotmat):
 
     Gradient: finite everywhere, at the identity and at pi too. NaN stays in its own vector.
     """
-    rotmat = _to_float(rotmat)
+    rotmat = as_float(rotmat)
     _check_last_dims(rotmat, (3, 3), "rotmat")
     # For a rotation K = 4 q q^T - I, so any column of K + I is parallel to q; the one with the
     # largest diagonal entry is at least 1 long, which no branch on the angle could guarantee.
@@ -196,7 +198,7 @@ def project_to_so3(a):
     References:
       Davenport's q-method; Horn, Closed-form solution of absolute orientation, JOSA A 1987.
     """
-    a = _to_float(a)
+    a = as_float(a)
     _check_last_dims(a, (3, 3), "a")
     return _quaternion_to_rotmat(_dominant_quaternion(a))
 
@@ -252,12 +254,6 @@ def _sinc_of_square(x_squared):
 def _stack_matrix(rows):
     """Stacks nested rows of equally shaped tensors into matrices in the last two dimensions."""
     return tf.stack([tf.stack(list(row), axis=-1) for row in rows], axis=-2)
-
-
-def _to_float(x):
-    """Converts to a tensor of at least float32."""
-    x = tf.convert_to_tensor(x)
-    return x if x.dtype in (tf.float32, tf.float64) else tf.cast(x, tf.float32)
 
 
 def _epsilon(dtype):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from metrabs_like import units
 from metrabs_like.geometry import alignment
+from metrabs_like.geometry.arguments import as_float, as_mask, check_shapes
 
 
 def mpjpe(coords3d_pred, coords3d_true, point_validity=None, *, root_index=-1):
@@ -354,16 +355,13 @@ def _distances(a, b, valid):
 
 def _checked(pred, true, valid, n_dims):
     """Converts to float tensors and a bool mask of matching shapes."""
-    pred, true = tf.convert_to_tensor(pred), tf.convert_to_tensor(true)
-    dtype = tf.float64 if tf.float64 in (pred.dtype, true.dtype) else tf.float32
-    pred, true = tf.cast(pred, dtype), tf.cast(true, dtype)
-    valid = tf.ones(tf.shape(pred)[:2], tf.bool) if valid is None else tf.convert_to_tensor(valid)
-    if valid.dtype != tf.bool:
-        raise ValueError(f"point_validity must be bool, got {valid.dtype.name}.")
-    shape = ("B", "P", n_dims)
-    tf.debugging.assert_shapes(
-        [(pred, shape), (true, shape), (valid, ("B", "P"))],
-        message="Predicted and true points and point_validity must agree.",
+    pred = as_float(pred)
+    true = as_float(true, like=pred)
+    valid = tf.ones(tf.shape(pred)[:2], tf.bool) if valid is None else as_mask(valid)
+    check_shapes(
+        predicted=(pred, f"B P {n_dims}"),
+        true=(true, f"B P {n_dims}"),
+        point_validity=(valid, "B P"),
     )
     return pred, true, valid
 
