@@ -1,0 +1,147 @@
+"""Decides which window of an image a crop needs, and decodes just that.
+
+Conventions: pixel (0,0) = centre of the top-left pixel. A *window* is an axis-aligned part of the
+image, shrunk if the crop is coarser than the image, in the top-left corner of a uint8 canvas of
+fixed side; `window_intrinsics` is the image's camera in pixels of the window.
+"""
+
+import tensorflow as tf
+
+from metrabs_like.geometry import warping
+
+_RATIOS = (1, 2, 4, 8)  # the scales at which a JPEG decodes faster
+_MIN_DENSITY = 0.9  # window px per crop px below which scaled decoding would blur (ours)
+_MARGIN_PX = 2.0  # bilinear neighbours, and the bulge of a distorted edge between samples
+_POINTS_PER_EDGE = 12
+
+
+def plan_windows(example: dict, image_size, side: int, window_side: int) -> dict:
+    """Finds the windows that a batch of crops needs.
+
+    Args:
+      example: dict with `image_bytes [B]`, `intrinsics [B,3,3]` (of the image), `distortion_coeffs
+        [B,12]`, `crop_from_camera [B,3,3]`, `crop_intrinsics [B,3,3]`.
+      image_size: int32 `[B, 2]`, (height, width), px.
+      side: side of the crops, px.
+      window_side: side W of the canvas, px.
+
+    Returns:
+      Dict: `decoder [B]` int32 (JPEG at 1, 1/2, 1/4, 1/8; then PNG), `part [B, 4]` int32 (y, x,
+      height, width) in pixels of the scaled image, `part_size [B, 2]` int32 (height, width) <= W
+      after shrinking, `window_intrinsics [B,3,3]`. A crop that misses the image still gets one
+      pixel of it; the warp then finds nothing.
+    """
+    low, high, density = _seen_area(example, side, image_size)
+    is_jpeg = tf.strings.substr(example["image_bytes"], 0, 2) == b"\xff\xd8"
+    level = tf.zeros_like(density, tf.int32)
+    for ratio in _RATIOS[1:]:
+        level += tf.cast((density / ratio >= _MIN_DENSITY) & is_jpeg, tf.int32)
+    ratio = tf.gather(tf.constant(_RATIOS, tf.float32), level)[:, tf.newaxis]
+    size = tf.cast(image_size[:, ::-1], tf.float32)
+    last = tf.math.ceil(size / ratio) - 1
+    first = tf.clip_by_value(tf.floor((low + 0.5) / ratio - 0.5), 0.0, last)
+    end = tf.clip_by_value(tf.math.ceil((high + 0.5) / ratio - 0.5), first, last)
+    extent = end - first + 1
+    shrink = tf.minimum(1.0, window_side / tf.reduce_max(extent, axis=-1, keepdims=True))
+    shrunk = tf.maximum(1.0, tf.round(extent * shrink))
+    part = tf.concat([first[:, ::-1], extent[:, ::-1]], axis=-1)
+    return {
+        "decoder": tf.where(is_jpeg, level, len(_RATIOS)),
+        "part": tf.cast(part, tf.int32),
+        "part_size": tf.cast(shrunk[:, ::-1], tf.int32),
+        "window_intrinsics": _in_window(example["intrinsics"], ratio, first, shrunk / extent),
+    }
+
+
+def decode_window(image_bytes, decoder, part, part_size, window_side: int, fast_dct: bool):
+    """Decodes one window.
+
+    Args:
+      image_bytes: scalar string, JPEG or PNG.
+      decoder: scalar int32, as planned.
+      part: int32 `[4]`, as planned.
+      part_size: int32 `[2]`, as planned.
+      window_side: side W of the canvas, px.
+      fast_dct: use libjpeg's fast, slightly less exact inverse DCT and chroma upsampling.
+
+    Returns:
+      uint8 `[W, W, 3]`, zero beyond the window.
+    """
+    pixels = tf.switch_case(
+        decoder,
+        [_jpeg_decoder(image_bytes, part, ratio, fast_dct) for ratio in _RATIOS]
+        + [lambda: _decode_png_part(image_bytes, part)],
+    )
+    pixels = tf.cond(
+        tf.reduce_all(part[2:] == part_size), lambda: pixels, lambda: _shrunk(pixels, part_size)
+    )
+    missing = window_side - part_size
+    pixels = tf.pad(pixels, [[0, missing[0]], [0, missing[1]], [0, 0]])
+    return tf.ensure_shape(pixels, [window_side, window_side, 3])
+
+
+def _seen_area(example, side, image_size):
+    """Returns corners `[B, 2]` (x, y) px of the area the crop shows, and source px per crop px."""
+    points = warping.crop_to_image_points(
+        tf.broadcast_to(_border(side), [tf.shape(image_size)[0], 4 * _POINTS_PER_EDGE, 2]),
+        example["intrinsics"],
+        example["distortion_coeffs"],
+        example["crop_from_camera"],
+        example["crop_intrinsics"],
+    )
+    steps = tf.norm(points - tf.roll(points, 1, axis=1), axis=-1)
+    density = tf.reduce_sum(steps, axis=1) / (4 * side)
+    low = tf.reduce_min(points, axis=1) - _MARGIN_PX
+    high = tf.reduce_max(points, axis=1) + _MARGIN_PX
+    # Some rays meet no image: any part of the image may be needed.
+    is_seen = tf.reduce_all(points > warping.UNSEEN_PX, axis=[1, 2])
+    size = tf.cast(image_size[:, ::-1], tf.float32)
+    low = tf.where(is_seen[:, tf.newaxis], low, 0.0)
+    high = tf.where(is_seen[:, tf.newaxis], high, size - 1)
+    return low, high, tf.where(is_seen, density, tf.reduce_max(size, axis=-1) / side)
+
+
+def _border(side):
+    """Returns `[4 * n, 2]` points around the edge of the crop, in order."""
+    along = tf.linspace(-0.5, side - 0.5, _POINTS_PER_EDGE + 1)[:-1]
+    back = side - 1 - along
+    first, last = tf.fill(tf.shape(along), -0.5), tf.fill(tf.shape(along), side - 0.5)
+    x = tf.concat([along, last, back, first], axis=0)
+    y = tf.concat([first, along, last, back], axis=0)
+    return tf.stack([x, y], axis=-1)
+
+
+def _in_window(intrinsics, ratio, first, shrink):
+    """Returns the intrinsics after u -> ((u + 0.5) / ratio - first) * shrink - 0.5."""
+    factor = shrink / ratio
+    top = intrinsics[:, :2] * factor[..., tf.newaxis]
+    offset = 0.5 * factor - first * shrink - 0.5
+    zero = tf.zeros_like(offset)
+    top += tf.stack([zero, zero, offset], axis=-1)
+    return tf.concat([top, intrinsics[:, 2:]], axis=1)
+
+
+def _jpeg_decoder(image_bytes, part, ratio, fast_dct):
+    """Returns a function that decodes a part of a JPEG at a scale; the scale must be static."""
+
+    def decode():
+        return tf.io.decode_and_crop_jpeg(
+            image_bytes,
+            part,
+            channels=3,
+            ratio=ratio,
+            fancy_upscaling=not fast_dct,
+            dct_method="INTEGER_FAST" if fast_dct else "INTEGER_ACCURATE",
+        )
+
+    return decode
+
+
+def _decode_png_part(image_bytes, part):
+    pixels = tf.io.decode_png(image_bytes, channels=3)
+    return tf.slice(pixels, [part[0], part[1], 0], [part[2], part[3], 3])
+
+
+def _shrunk(pixels, size):
+    shrunk = tf.image.resize(pixels, size, antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(shrunk), 0.0, 255.0), tf.uint8)
