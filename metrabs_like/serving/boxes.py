@@ -37,11 +37,32 @@ class CropNetwork:
     mirror_indices: tuple[int, ...]
 
 
-def checked_crop_predictor(crop_predictor: CropPredictor, side: int, n_points: int) -> tf.function:
+def crop_predictor(network: Callable, decode: Callable) -> CropPredictor:
+    """Joins a network and its decoder.
+
+    Args:
+      network: Keras model, dict of `image` `[N, S, S, 3]` 0..1 and `intrinsics` `[N, 3, 3]` px to a
+        dict of outputs.
+      decode: function of outputs and inputs to `coords3d_abs` `[N, P, 3]` m and `uncert` `[N, P]` m.
+
+    Returns:
+      What `PosePredictor` takes; the network runs in inference mode.
+
+    Gradient: flows.
+    """
+
+    def predict(images, intrinsics):
+        inputs = {"image": images, "intrinsics": intrinsics}
+        return decode(network(inputs, training=False), inputs)
+
+    return predict
+
+
+def checked_crop_predictor(predictor: CropPredictor, side: int, n_points: int) -> tf.function:
     """Gives a crop predictor a fixed signature and checks what it returns.
 
     Args:
-      crop_predictor: see `CropNetwork.predict`; further outputs are dropped.
+      predictor: see `CropNetwork.predict`; further outputs are dropped.
       side: `S`, px.
       n_points: `P`.
 
@@ -54,7 +75,7 @@ def checked_crop_predictor(crop_predictor: CropPredictor, side: int, n_points: i
     wanted = {"coords3d_abs": (None, n_points, 3), "uncert": (None, n_points)}
 
     def predict_crops(images, intrinsics):
-        outputs = crop_predictor(images, intrinsics)
+        outputs = predictor(images, intrinsics)
         for key, shape in wanted.items():
             if key not in outputs or not outputs[key].shape.is_compatible_with(shape):
                 found = outputs[key].shape if key in outputs else "missing"
