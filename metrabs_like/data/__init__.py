@@ -1,1 +1,1 @@
-"""Records, readers, pipelines."""
+"""Records, their preparation, and the input pipeline."""

@@ -24,7 +24,8 @@ class DatasetInfo:
       skeleton: a `Skeleton.to_dict()`; its joint names are the order of the stored points.
       licence: one line on what may be done with the data.
       source: how it was made (reader and settings); a resumed run must agree with it.
-      counts: n_images, n_people, n_people_3d, n_people_2d (with at least one valid point), n_skipped.
+      counts: n_images, n_people, n_people_3d and n_people_2d (with at least one valid point),
+        n_skipped.
       shards: one dict a shard: file, n_images, n_bytes, sha256 ...
       skipped: `[name, reason]` of each image left out.
       units: unit of every stored quantity.
@@ -106,7 +107,7 @@ class DatasetInfo:
           ValueError: naming the file and the remedy.
         """
         for shard, path in zip(self.shards, self.shard_paths(folder), strict=True):
-            remedy = f"Delete it and {FILE_NAME}, then run prepare_data again: it rewrites only this shard."
+            remedy = "Delete it and run prepare_data again: it rewrites only this shard."
             if not os.path.exists(path):
                 raise ValueError(f"Shard {path} is missing. {remedy}")
             n_bytes = os.path.getsize(path)

@@ -1,0 +1,84 @@
+"""Streams of people out of shards, and their mixing by fixed counts per batch.
+
+Conventions: a stream's elements are `(serialized record, person index int32)`. Order is a pure
+function of the seed.
+"""
+
+import tensorflow as tf
+
+from metrabs_like.data import records
+
+_EXPAND_BATCH = 32  # records looked at together when people are listed
+_CYCLE_LENGTH = 8  # shards read in turn
+
+
+def read_people(source_path: str, info, kind: str) -> tf.data.Dataset:
+    """Streams every usable person of a data set once, in stored order.
+
+    Args:
+      source_path: folder of the prepared data set.
+      info: its description.
+      kind: "kp3d" or "kp2d"; people without a valid point of that kind are left out.
+
+    Returns:
+      Finite stream.
+    """
+    paths = info.shard_paths(source_path)
+    return _people(tf.data.TFRecordDataset(paths, buffer_size=1 << 20), info, kind)
+
+
+def shuffle_people(source_path: str, info, kind: str, config, seed: int) -> tf.data.Dataset:
+    """Streams the usable people of a data set for ever, in random order.
+
+    The shards' order is drawn anew in every round, some shards are read in turn, and a buffer
+    bounded in number and bytes (it is part of every checkpoint) shuffles what comes out.
+
+    Args:
+      source_path: folder of the prepared data set.
+      info: its description.
+      kind: "kp3d" or "kp2d".
+      config: the `PipelineConfig`: shuffle_buffer, shuffle_buffer_mb.
+      seed: decides the order.
+
+    Returns:
+      Infinite stream.
+    """
+    paths = info.shard_paths(source_path)
+    files = tf.data.Dataset.from_tensor_slices(paths)
+    files = files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=True).repeat()
+    serialized = files.interleave(
+        lambda path: tf.data.TFRecordDataset(path, buffer_size=1 << 20),
+        cycle_length=min(_CYCLE_LENGTH, len(paths)),
+    )
+    n_bytes = sum(shard["n_bytes"] for shard in info.shards)
+    n_records = max(info.counts["n_images"], 1)
+    affordable = int(config.shuffle_buffer_mb * 1e6 * n_records / max(n_bytes, 1))
+    buffer = max(1, min(config.shuffle_buffer, affordable))
+    people = _people(serialized, info, kind)
+    return people.shuffle(buffer, seed=seed + 1, reshuffle_each_iteration=False)
+
+
+def merge_sources(batches: list[tf.data.Dataset]) -> tf.data.Dataset:
+    """Joins batched sources into one: every batch holds each source's fixed count, in order.
+
+    Args:
+      batches: data sets whose elements are dicts of tensors with a leading batch dimension.
+
+    Returns:
+      Data set of dicts whose leading dimension is the sum of the counts.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    return tf.data.Dataset.zip(tuple(batches)).map(
+        lambda *parts: {name: tf.concat([p[name] for p in parts], axis=0) for name in parts[0]},
+    )
+
+
+def _people(serialized, info, kind):
+    """Lists the usable people of the records."""
+
+    def expand(batch):
+        record_index, person_index = records.parse_usable_people(batch, kind, info.n_points)
+        return tf.gather(batch, record_index), person_index
+
+    return serialized.batch(_EXPAND_BATCH).map(expand).unbatch()
