@@ -34,9 +34,6 @@ class SliceToBatch(tf.keras.layers.Layer):
     `padded`. No weights, no masking. Gradient: flows to `padded`; the added example gets none.
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(**{"autocast": False, **kwargs})
-
     def call(self, inputs):
         """Returns the first B examples of `padded`."""
         padded, reference = inputs

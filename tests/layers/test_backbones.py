@@ -101,7 +101,7 @@ def test_applications_train(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_applications_scale_their_input(name):
-    """The published networks see -1..1 (mobilenet_v3, resnet v2, efficientnet v2 without its own)."""
+    """The published weights expect -1..1 once the models' own scaling is off."""
     backbone = build_backbone(name, stride=32)
     scaling = next(x for x in backbone.layers if x.name == "to_network_range")
     np.testing.assert_allclose(scaling(tf.constant([0.0, 1.0])), [-1, 1])

@@ -87,7 +87,7 @@ def _block(x, channels, name, stride, is_last_downsampling):
 
 
 def _add_context(x):
-    """Adds a function of the whole crop to every feature: distance shows in the whole, not a part."""
+    """Adds a function of the whole crop to every feature: distance shows in no single part."""
     layers = tf.keras.layers
     channels = x.shape[-1]
     context = layers.GlobalAveragePooling2D(keepdims=True, name="context_pool")(x)

@@ -1,0 +1,68 @@
+"""Trained models that ship with the package: a folder with config, weights and model card each."""
+
+import os
+
+from metrabs_like.systems.metrabs.config import Config
+from metrabs_like.systems.metrabs.model import build_model
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.weights.h5"
+_FOLDER = os.path.join(os.path.dirname(__file__), "presets")
+
+
+def preset_names():
+    """Returns the names that `load_preset` knows, sorted."""
+    if not os.path.isdir(_FOLDER):
+        return ()
+    folders = (name for name in os.listdir(_FOLDER) if _is_preset(os.path.join(_FOLDER, name)))
+    return tuple(sorted(folders))
+
+
+def load_preset(name):
+    """Builds a shipped model with its weights.
+
+    Args:
+      name: one of `preset_names()`, or the path of a folder made by `save_preset`.
+
+    Returns:
+      (`tf.keras.Model`, `Config`).
+
+    Raises:
+      ValueError: if there is no such preset, or its weights are not those of its config.
+    """
+    folder = name if os.path.isdir(name) else os.path.join(_FOLDER, name)
+    if not _is_preset(folder):
+        known = ", ".join(preset_names()) or "none"
+        raise ValueError(
+            f"preset={name!r}: no such preset ({known}), nor a folder with {CONFIG_FILE} and "
+            f"{WEIGHTS_FILE}"
+        )
+    with open(os.path.join(folder, CONFIG_FILE), encoding="utf-8") as file:
+        config = Config.from_json(file.read())
+    model = build_model(config)
+    path = os.path.join(folder, WEIGHTS_FILE)
+    try:
+        model.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        raise ValueError(f"{path} does not hold the weights of {CONFIG_FILE}: {error}") from error
+    return model, config
+
+
+def save_preset(folder, model, config):
+    """Writes `config.json` and `model.weights.h5` so that `load_preset` reads them.
+
+    Args:
+      folder: created if absent.
+      model: of `build_model(config)`.
+      config: its `Config`.
+    """
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, CONFIG_FILE), "w", encoding="utf-8") as file:
+        file.write(config.to_json() + "\n")
+    model.save_weights(os.path.join(folder, WEIGHTS_FILE))
+
+
+def _is_preset(folder):
+    """Whether the folder holds the two files of a preset."""
+    files = (CONFIG_FILE, WEIGHTS_FILE)
+    return all(os.path.isfile(os.path.join(folder, name)) for name in files)

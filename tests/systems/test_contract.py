@@ -1,0 +1,232 @@
+"""What every system promises; a new system adds one line to `CASES`."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from metrabs_like.systems import metrabs
+from tests.systems import metrabs_batches
+
+NAMES = (
+    "Config",
+    "build_model",
+    "compute_loss",
+    "decode",
+    "draw",
+    "encode_targets",
+    "evaluate",
+    "expected_counts",
+    "loss_terms",
+    "prepare",
+    "tiny_config",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One system: its module, how to make a pipeline batch and where its ideal loss is zero."""
+
+    module: ModuleType
+    make_batch: Callable  # (rng, n, config) -> batch
+    with_masked: Callable  # (batch, value) -> batch with the value at every invalid point
+    zero_loss_config: Callable  # config -> config whose loss is 0 for ideal outputs
+    supervised_kind: str  # sub-batch with complete targets
+    ideal_tolerance: dict  # decoded key -> (key of the targets, absolute tolerance)
+
+
+CASES = {
+    "metrabs": Case(
+        metrabs,
+        metrabs_batches.make_batch,
+        metrabs_batches.with_masked,
+        lambda config: dataclasses.replace(config, nll_loss=False),
+        "kp3d",
+        # the ridge of the full perspective solver draws the depth towards the camera by millimetres
+        {"coords3d_abs": ("coords3d_true", 0.01), "coords2d": ("coords2d_true", 0.05)},
+    ),
+}
+SEED = np.array([3, 4], np.int32)
+
+
+@pytest.fixture(params=list(CASES))
+def case(request):
+    """One system's case."""
+    return CASES[request.param]
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Built models by system, so that each is built once."""
+    return {
+        name: case.module.build_model(case.module.tiny_config()) for name, case in CASES.items()
+    }
+
+
+@pytest.fixture
+def model(request, models):
+    """The system's tiny model."""
+    return models[request.node.callspec.params["case"]]
+
+
+def test_names_exist(case):
+    missing = [name for name in NAMES if not hasattr(case.module, name)]
+    assert not missing
+
+
+def test_config_round_trip_through_json(case):
+    config = case.module.tiny_config()
+    assert case.module.Config.from_json(config.to_json()) == config
+    assert json.loads(config.to_json()) == dataclasses.asdict(config)
+    assert hash(config) == hash(case.module.tiny_config())
+
+
+def test_config_refuses_an_unknown_field(case):
+    with pytest.raises(ValueError, match="no_such_field"):
+        case.module.Config.from_json('{"no_such_field": 1}')
+
+
+def test_decode_traces_once_for_all_batches(case, model, rng):
+    module, config, n_traces = case.module, case.module.tiny_config(), []
+
+    @tf.function(reduce_retracing=True, input_signature=[_input_spec(model)])
+    def predict(inputs):
+        n_traces.append(1)
+        return module.decode(model(inputs, training=False), inputs, config)
+
+    for n in (1, 3):
+        batch = case.make_batch(rng, n, config)
+        inputs, _ = module.prepare(
+            {case.supervised_kind: batch[case.supervised_kind]}, config, None
+        )
+        assert all(value.shape[0] == n for value in predict(inputs).values())
+    assert len(n_traces) == 1
+
+
+@pytest.mark.parametrize("value", [7.0, np.nan])
+def test_masked_points_move_neither_loss_nor_gradient(case, model, rng, value):
+    module, config = case.module, case.module.tiny_config()
+    batch = case.make_batch(rng, 2, config)
+    expected, expected_gradients = _loss_and_gradients(module, model, config, batch)
+    changed = case.with_masked(batch, value)
+    loss, gradients = _loss_and_gradients(module, model, config, changed)
+    np.testing.assert_array_equal(loss, expected)
+    assert any(np.abs(g).max() > 0 for g in gradients)
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_array_equal(gradient, wanted)
+
+
+def test_ideal_outputs_decode_to_the_truth_and_cost_nothing(case, rng):
+    module = case.module
+    config = case.zero_loss_config(module.tiny_config())
+    batch = case.make_batch(rng, 4, config, share_invalid=0)
+    batch = {case.supervised_kind: batch[case.supervised_kind]}
+    inputs, targets = module.prepare(batch, config, None)
+    truth = targets[case.supervised_kind]
+    ideal = module.encode_targets(truth, config)
+    decoded = module.decode(ideal, inputs, config)
+    for key, (key_true, tolerance) in case.ideal_tolerance.items():
+        np.testing.assert_allclose(decoded[key], truth[key_true], atol=tolerance)
+    loss, _ = module.compute_loss(ideal, targets, config, 10**6)
+    worse = {key: value + 0.1 for key, value in ideal.items()}
+    worse_loss, _ = module.compute_loss(worse, targets, config, 10**6)
+    assert 0 <= loss < 0.01 * worse_loss
+
+
+@pytest.mark.parametrize("form", ["model.keras", "saved_model"])
+def test_saved_model_gives_the_same_numbers(case, model, rng, tmp_path, form):
+    config, path = case.module.tiny_config(), str(tmp_path / form)
+    inputs, _ = case.module.prepare(case.make_batch(rng, 2, config), config, None)
+    expected = model(inputs, training=False)
+    if form == "model.keras":
+        model.save(path)
+        outputs = tf.keras.models.load_model(path)(inputs, training=False)
+    else:
+        serving = tf.function(lambda x: model(x, training=False), [_input_spec(model)])
+        holder = tf.Module()
+        holder.model, holder.serve = model, serving
+        tf.saved_model.save(holder, path, serving.get_concrete_function())
+        outputs = tf.saved_model.load(path).serve(inputs)
+    assert sorted(outputs) == sorted(expected)
+    for key, value in expected.items():
+        np.testing.assert_allclose(outputs[key], value, rtol=1e-5, atol=1e-5)
+
+
+def test_some_steps_lower_the_loss(case, rng):
+    module, config = case.module, case.module.tiny_config()
+    batch = case.make_batch(rng, 4, config)
+    tf.keras.utils.set_random_seed(1)
+    model = module.build_model(config)
+    optimizer = tf.keras.optimizers.Adam(3e-3)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def update():
+        inputs, targets = module.prepare(batch, config, SEED)
+        with tf.GradientTape() as tape:
+            loss, _ = module.compute_loss(model(inputs, training=True), targets, config, 10**6)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    losses = [float(update()) for _ in range(12)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("seed", [None, SEED])
+def test_zero_size_batch_is_ordinary(case, model, rng, seed):
+    module, config = case.module, case.module.tiny_config()
+    batch = case.make_batch(rng, 0, config)
+    loss, gradients = _loss_and_gradients(module, model, config, batch, seed)
+    assert loss == 0
+    assert all((np.asarray(g) == 0).all() for g in gradients)
+    inputs, targets = module.prepare(batch, config, seed)
+    decoded = module.decode(model(inputs, training=False), inputs, config)
+    assert all(value.shape[0] == 0 for value in decoded.values())
+    for total, count in module.evaluate(decoded, targets, config).values():
+        assert (np.asarray(total) == 0).all()
+        assert (np.asarray(count) == 0).all()
+
+
+def test_expected_counts_bound_the_counts(case, model, rng):
+    module, config = case.module, case.module.tiny_config()
+    inputs, targets = module.prepare(case.make_batch(rng, 3, config), config, None)
+    terms = module.loss_terms(model(inputs, training=False), targets, config, 0)
+    expected = module.expected_counts(targets, config)
+    assert sorted(expected) == sorted(terms)
+    assert all(0 < float(term.count) <= float(expected[name]) for name, term in terms.items())
+
+
+def test_prepare_is_a_function_of_its_seed(case, rng):
+    module = case.module
+    config = dataclasses.replace(module.tiny_config(), photometric=True)
+    batch = case.make_batch(rng, 2, config)
+    first, again, other = (
+        tf.nest.flatten(module.prepare(batch, config, seed)) for seed in (SEED, SEED, SEED + 1)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def _loss_and_gradients(module, model, config, batch, seed=SEED):
+    """The loss and its gradients; batch normalization at its moving averages."""
+    inputs, targets = module.prepare(batch, config, seed)
+    with tf.GradientTape() as tape:
+        loss, _ = module.compute_loss(model(inputs, training=False), targets, config, 10**6)
+    gradients = tape.gradient(
+        loss, model.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return loss.numpy(), [g.numpy() for g in gradients]
+
+
+def _input_spec(model):
+    """Signature of the model's input dict with unknown batch."""
+    return {
+        key: tf.TensorSpec([None, *value.shape[1:]], tf.float32, name=key)
+        for key, value in model.input.items()
+    }

@@ -1,0 +1,107 @@
+"""Starting from other weights: what is kept when the skeleton changes; presets on disk."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from metrabs_like.systems.metrabs import (
+    Config,
+    build_model,
+    initialize_from,
+    load_preset,
+    preset_names,
+    save_preset,
+    tiny_config,
+)
+from metrabs_like.systems.metrabs.model import HEAD_LAYER
+
+
+@pytest.fixture(scope="module")
+def source():
+    config = tiny_config()
+    return build_model(config), config
+
+
+def _kernel(model, config):
+    kernel = model.get_layer(HEAD_LAYER).get_weights()[0]
+    return kernel.reshape([kernel.shape[2], config.n_points, 2 + config.depth])
+
+
+def test_points_of_the_same_name_keep_their_weights(source):
+    config = dataclasses.replace(tiny_config(), skeleton="coco_17+smpl_24")
+    model = build_model(config)
+    before = _kernel(model, config)
+    report = initialize_from(model, config, *source)
+    after, given = _kernel(model, config), _kernel(*source)
+    np.testing.assert_array_equal(after[:, 17:], given)
+    np.testing.assert_array_equal(after[:, :17], before[:, :17])
+    assert len(report.matched_points) == 24
+    assert len(report.new_points) == 17
+    assert "nose_coco" in str(report)
+    for mine, theirs in zip(
+        model.get_layer("tiny").get_weights(),
+        source[0].get_layer("tiny").get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_same_config_copies_everything_also_between_sizes(source):
+    config = dataclasses.replace(tiny_config(), proc_side=128, stride=32)
+    model = build_model(config)
+    report = initialize_from(model, config, *source)
+    assert not report.new_points
+    for mine, theirs in zip(model.get_weights(), source[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_other_depth_keeps_the_backbone_only(source):
+    config = dataclasses.replace(tiny_config(), depth=4)
+    model = build_model(config)
+    before = _kernel(model, config)
+    report = initialize_from(model, config, *source)
+    assert not report.matched_points
+    np.testing.assert_array_equal(_kernel(model, config), before)
+
+
+def test_other_backbone_is_refused(source):
+    config = dataclasses.replace(tiny_config(), width=0.5)
+    with pytest.raises(ValueError, match="width=0.25.*width=0.5"):
+        initialize_from(build_model(config), config, *source)
+
+
+def test_preset_round_trip(source, tmp_path):
+    save_preset(tmp_path / "mine", *source)
+    model, config = load_preset(str(tmp_path / "mine"))
+    assert config == source[1]
+    for mine, theirs in zip(model.get_weights(), source[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_weights_of_another_config_are_refused(source, tmp_path):
+    save_preset(tmp_path, *source)
+    other = dataclasses.replace(source[1], skeleton="coco_17")
+    (tmp_path / "config.json").write_text(other.to_json())
+    with pytest.raises(ValueError, match=r"model\.weights\.h5"):
+        load_preset(str(tmp_path))
+
+
+def test_truncated_weights_are_refused(source, tmp_path):
+    save_preset(tmp_path, *source)
+    path = tmp_path / "model.weights.h5"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"model\.weights\.h5"):
+        load_preset(str(tmp_path))
+
+
+def test_unknown_preset_names_the_known_ones():
+    with pytest.raises(ValueError, match="no_such_preset"):
+        load_preset("no_such_preset")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_shipped_presets_load(name):
+    model, config = load_preset(name)
+    assert isinstance(config, Config)
+    assert model.count_params() > 0
