@@ -1,0 +1,77 @@
+"""Exports a trained model for use without this package.
+
+  metrabs-like-export --model=runs/demo --output_dir=exported
+
+Writes `exported/saved_model` (image-level `estimate_poses`, `estimate_poses_batched`, the crop
+predictor, and a TF Serving signature; `tf.saved_model.load` is all it needs),
+`exported/model.keras` (the network on crops), and `exported/config.json`.
+"""
+
+import os
+import sys
+
+from absl import flags
+
+from metrabs_like.cli import app, models
+
+SAVED_MODEL = "saved_model"
+KERAS_FILE = "model.keras"
+CONFIG_FILE = "config.json"
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_string("model", "", "A run's folder, a preset's folder or a preset.", values)
+    flags.DEFINE_string("output_dir", "", "Folder to write into.", values)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Exports.
+
+    Raises:
+      ValueError: for a model that is missing or damaged, or a folder that cannot be written.
+    """
+    from metrabs_like import serving
+
+    app.require(values, "model", "output_dir")
+    output_dir = app.writable_folder(values.output_dir, "output_dir")
+    trained = models.load(values.model)
+    system, config = trained.system, trained.config
+
+    def decode(outputs, inputs):
+        return system.decode(outputs, inputs, config)
+
+    predictor = serving.PosePredictor(
+        serving.crop_predictor(trained.model, decode),
+        config.proc_side,
+        config.joints,
+        box_padding=trained.pipeline.box_padding,
+    )
+    saved_model = os.path.join(output_dir, SAVED_MODEL)
+    serving.save(predictor, saved_model)
+    _save_keras(trained.model, os.path.join(output_dir, KERAS_FILE))
+    with open(os.path.join(output_dir, CONFIG_FILE), "w") as file:
+        file.write(config.to_json() + "\n")
+    for name in (SAVED_MODEL, KERAS_FILE, CONFIG_FILE):
+        print(f"written: {os.path.join(output_dir, name)}")
+    print(f"predict with: metrabs-like-predict --model={saved_model} --image=FILE --output_dir=DIR")
+
+
+def _save_keras(model, path):
+    """Writes beside the target, then renames: an earlier file is never half overwritten."""
+    temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}-{os.path.basename(path)}")
+    try:
+        model.save(temporary)
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def main(argv=None) -> int:
+    """Runs the command; returns its exit code."""
+    return app.run_command(define_flags, run, argv, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

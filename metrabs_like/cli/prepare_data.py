@@ -1,0 +1,78 @@
+"""Prepares a data set: sharded TFRecord files and `dataset.json` in one folder.
+
+  metrabs-like-prepare-data --dataset=synthetic --synthetic_n_images=20000 --output_dir=data/train
+  metrabs-like-prepare-data --dataset=coco --source_dir=coco --output_dir=data/coco
+  metrabs-like-prepare-data --dataset=custom --source_dir=mine --output_dir=data/mine
+
+Started again with the same flags it continues at the first missing shard. `custom` is your own
+data: docs/own_data.md shows the layout.
+"""
+
+import os
+import sys
+
+from absl import flags
+
+from metrabs_like.cli import app, flag_bridge
+from metrabs_like.data.synthetic import SyntheticConfig
+
+DATASETS = ("synthetic", "coco", "custom")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_enum("dataset", "synthetic", DATASETS, "What to prepare.", values)
+    flags.DEFINE_string("source_dir", "", "Folder of the original files (coco, custom).", values)
+    flags.DEFINE_string("output_dir", "", "Folder of the prepared data set.", values)
+    flags.DEFINE_integer(
+        "n_processes", 0, "Worker processes; 0 takes one per core.", 0, flag_values=values
+    )
+    flag_bridge.define_flags(SyntheticConfig, "synthetic", values)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Plans and writes the data set.
+
+    Raises:
+      ValueError: for a missing folder, unreadable sources, or another data set in `output_dir`.
+    """
+    from metrabs_like.data.preparation import write_dataset
+
+    app.require(values, "output_dir")
+    info, tasks = plan(values)
+    app.writable_folder(values.output_dir, "output_dir")
+    info = write_dataset(tasks, values.output_dir, info, n_processes=values.n_processes or None)
+    counts = ", ".join(f"{value} {name}" for name, value in info.counts.items())
+    print(f"{values.output_dir}: {info.name} ({info.kind}): {counts}")
+    for name, reason in info.skipped[:20]:
+        print(f"skipped {name}: {reason}")
+    if len(info.skipped) > 20:
+        path = os.path.join(values.output_dir, "dataset.json")
+        print(f"... and {len(info.skipped) - 20} more, listed in {path}")
+    print(f"train with: --sources={info.kind}:{values.output_dir}:32")
+
+
+def plan(values: flags.FlagValues):
+    """Asks the reader for the data set's description and its tasks, one per shard.
+
+    Raises:
+      ValueError: if the source folder is missing or not what the reader expects.
+    """
+    from metrabs_like.data.readers import coco, custom, synthetic
+
+    if values.dataset == "synthetic":
+        return synthetic.plan(flag_bridge.build(SyntheticConfig, "synthetic", values))
+    app.require(values, "source_dir")
+    if not os.path.isdir(values.source_dir):
+        raise ValueError(f"--source_dir={values.source_dir} is no folder: name where the files are")
+    reader = {"coco": coco, "custom": custom}[values.dataset]
+    return reader.plan(values.source_dir)
+
+
+def main(argv=None) -> int:
+    """Runs the command; returns its exit code."""
+    return app.run_command(define_flags, run, argv, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

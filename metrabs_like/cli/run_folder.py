@@ -1,0 +1,148 @@
+"""What a training run's folder says about itself: `run.flags` and `config.json`.
+
+`run.flags` repeats the command (`metrabs-like-train --flagfile=RUN/run.flags`); `config.json` lets
+the other commands rebuild the model without any flag. Conventions: paths as they were given.
+"""
+
+import dataclasses
+import json
+import os
+from types import ModuleType
+
+from metrabs_like.cli import systems
+from metrabs_like.data.pipeline import PipelineConfig
+from metrabs_like.training.config import TrainConfig
+
+CONFIG_FILE = "config.json"
+FLAGS_FILE = "run.flags"
+WEIGHTS_FILE = "model.weights.h5"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run.
+
+    Attributes:
+      system: name of the system.
+      model: the system's config.
+      train: how it is trained.
+      pipeline: how its examples are made.
+      sources: `kind:DIR:COUNT` each.
+    """
+
+    system: str
+    model: object
+    train: TrainConfig
+    pipeline: PipelineConfig
+    sources: tuple[str, ...]
+
+    @property
+    def module(self) -> ModuleType:
+        """The system's package."""
+        return systems.get(self.system)
+
+    def to_dict(self) -> dict:
+        """Returns the run as JSON values."""
+        return {
+            "system": self.system,
+            "model": dataclasses.asdict(self.model),
+            "train": dataclasses.asdict(self.train),
+            "pipeline": dataclasses.asdict(self.pipeline),
+            "sources": list(self.sources),
+        }
+
+
+def save(run: Run, workdir: str, flagfile: str) -> None:
+    """Writes `config.json` and `run.flags`, each by way of a temporary file.
+
+    Args:
+      run: what is to be trained.
+      workdir: an existing folder.
+      flagfile: text of `run.flags`.
+    """
+    _write(os.path.join(workdir, CONFIG_FILE), json.dumps(run.to_dict(), indent=2) + "\n")
+    _write(os.path.join(workdir, FLAGS_FILE), flagfile)
+
+
+def load(workdir: str) -> Run:
+    """Reads the run of a folder.
+
+    Raises:
+      ValueError: if the folder holds none, or one that this version cannot read.
+    """
+    path = os.path.join(workdir, CONFIG_FILE)
+    try:
+        with open(path) as file:
+            values = json.load(file)
+        module = systems.get(values["system"])
+        return Run(
+            system=values["system"],
+            model=module.Config(**values["model"]),
+            train=_rebuilt(TrainConfig, values["train"]),
+            pipeline=_rebuilt(PipelineConfig, values["pipeline"]),
+            sources=tuple(values["sources"]),
+        )
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"--workdir={workdir} holds no {CONFIG_FILE}: name the --workdir of a training run"
+        ) from error
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is not readable by this version ({error}): "
+            "it was damaged or written by another"
+        ) from error
+
+
+def check_continues(run: Run, workdir: str) -> list[str]:
+    """Checks that a run may continue what its folder holds.
+
+    Args:
+      run: what the flags ask for.
+      workdir: the run's folder; one without a run, or not there yet, is in order.
+
+    Returns:
+      The harmless differences (`field: old -> new`), to be shown.
+
+    Raises:
+      ValueError: if the folder holds a run of another model, data or batch: its checkpoints do not
+        fit, and its curves would be mixed with others'.
+    """
+    if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
+        return []
+    old, new = load(workdir).to_dict(), json.loads(json.dumps(run.to_dict()))
+    changes, harmless = [], []
+    for part in ("system", "sources", "model", "pipeline", "train"):
+        target = harmless if part == "train" else changes
+        target += _differences(part, old[part], new[part])
+    if changes:
+        raise ValueError(
+            f"--workdir={workdir} holds another run ({'; '.join(changes)}): continue it with "
+            f"--flagfile={os.path.join(workdir, FLAGS_FILE)}, or name a new --workdir "
+            f"(and this one in --init_from to start from its weights)"
+        )
+    return harmless
+
+
+def _differences(part, old, new):
+    """Lists what differs between two JSON values, by field where they are dicts."""
+    if not isinstance(old, dict):
+        return [f"{part}: {old} -> {new}"] if old != new else []
+    return [
+        f"{part}.{key}: {old.get(key)} -> {new.get(key)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _rebuilt(config_class, values):
+    """Builds a dataclass from JSON values; lists become the tuples they were."""
+    return config_class(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )
+
+
+def _write(path, text):
+    temporary = f"{path}.tmp"
+    with open(temporary, "w") as file:
+        file.write(text)
+    os.replace(temporary, path)
