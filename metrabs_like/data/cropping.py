@@ -143,5 +143,5 @@ def _decode_png_part(image_bytes, part):
 
 
 def _shrunk(pixels, size):
-    shrunk = tf.image.resize(pixels, size, antialias=True)
+    shrunk = tf.image.resize(pixels, size, method="area")
     return tf.cast(tf.clip_by_value(tf.round(shrunk), 0.0, 255.0), tf.uint8)
