@@ -62,7 +62,14 @@ def checked_boxes(
         boxes.flat_values,
         "boxes",
         (tf.shape(boxes.flat_values)[1] >= 4, "each needs 4 numbers (left, top, width, height)"),
-        (tf.equal(boxes.nrows(out_type=tf.int32), n_images), "give one row of boxes per image"),
+    )
+    row_splits = checked(
+        boxes.row_splits,
+        "boxes",
+        (
+            tf.equal(boxes.nrows(out_type=tf.int32), n_images),
+            "give one row of boxes per image; these are the row splits",
+        ),
     )
     height, width = tf.unstack(tf.cast(image_size, tf.float32))
     x, y, w, h = (flat[:, i] for i in range(4))
@@ -77,7 +84,7 @@ def checked_boxes(
             "image as passed, or drop the box",
         ),
     )
-    return boxes.with_flat_values(flat)
+    return tf.RaggedTensor.from_row_splits(flat, row_splits, validate=False)
 
 
 def checked_options(

@@ -270,7 +270,9 @@ class PosePredictor(tf.Module):
         is_used = tf.sequence_mask(n_boxes, n_slots)
         result = self.estimate_poses_batched(
             images,
-            tf.RaggedTensor.from_row_lengths(tf.boolean_mask(boxes, is_used), n_boxes),
+            tf.RaggedTensor.from_row_lengths(
+                tf.boolean_mask(boxes, is_used), tf.cast(n_boxes, tf.int64)
+            ),
             intrinsic_matrix,
             distortion_coeffs,
             extrinsic_matrix,
