@@ -150,7 +150,8 @@ def test_saved_model_gives_the_same_numbers(case, model, rng, tmp_path, form):
         holder = tf.Module()
         holder.model, holder.serve = model, serving
         tf.saved_model.save(holder, path, serving.get_concrete_function())
-        outputs = tf.saved_model.load(path).serve(inputs)
+        loaded = tf.saved_model.load(path)  # must outlive the call: it owns the variables
+        outputs = loaded.serve(inputs)
     assert sorted(outputs) == sorted(expected)
     for key, value in expected.items():
         np.testing.assert_allclose(outputs[key], value, rtol=1e-5, atol=1e-5)
