@@ -47,8 +47,15 @@ def draw_poses(image, poses2d, edges, boxes=None, *, sides=None, validity=None):
         is_drawn = np.isfinite(pose).all(axis=-1)
         if validity is not None:
             is_drawn &= np.asarray(validity[i], bool)
-        _draw_pose(canvas, pose, is_drawn, edges, sides, thickness)
+        _draw_pose(canvas, pose, is_drawn, edges, sides, _line_width(pose[is_drawn], thickness))
     return canvas
+
+
+def _line_width(points, widest):
+    """Makes the lines of small people thinner."""
+    if len(points) == 0:
+        return widest
+    return int(np.clip(round(np.ptp(points, axis=0).max() / 60), 1, widest))
 
 
 def _draw_pose(canvas, pose, is_drawn, edges, sides, thickness):

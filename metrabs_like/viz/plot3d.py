@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from metrabs_like.viz import palette
 
@@ -114,11 +115,16 @@ def _set_up_axes(axes, limits, name, elevation, azimuth):
         limits, (axes.set_xlim, axes.set_ylim, axes.set_zlim), strict=True
     ):
         set_limits(*low_high)
-    axes.set_box_aspect((1, 1, 1))
+    axes.set_box_aspect((1, 1, 1), zoom=1.1)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel("right x [m]")
-    axes.set_ylabel("away from camera z [m]")
+    axes.set_ylabel("depth z [m]")
     axes.set_zlabel("up -y [m]")
     axes.tick_params(labelsize=7)
+    if azimuth == 0.0:  # seen end-on, the labels of x would lie on each other
+        axes.set_xticklabels([])
+        axes.set_xlabel("")
     axes.view_init(elev=elevation, azim=azimuth)
 
 
@@ -143,8 +149,10 @@ def _on_white(side):
 def _to_upright(poses3d_m, name):
     """Turns camera-frame poses to plot axes `[N, P, 3]`, non-finite points to NaN."""
     poses = np.asarray(poses3d_m, np.float64)
-    if poses.ndim == 2 or poses.size == 0:
-        poses = poses.reshape(-1, *(poses.shape[-2:] if poses.size else (0, 3)))
+    if poses.size == 0:
+        poses = np.zeros((0, 0, 3))
+    elif poses.ndim == 2:
+        poses = poses[np.newaxis]
     if poses.ndim != 3 or poses.shape[-1] != 3:
         raise ValueError(f"{name} must have shape [N, P, 3] or [P, 3], got {list(poses.shape)}.")
     poses = np.stack([poses[..., 0], poses[..., 2], -poses[..., 1]], axis=-1)
