@@ -15,6 +15,9 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 DONE, FAILED, MISUSED = 0, 1, 2
+COMMON_FLAGS = ("help", "h", "debug")
+# What the library raises for input, files, packages and diverged runs; its messages are for users.
+_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError, flags.Error)
 
 
 def run_command(
@@ -27,8 +30,8 @@ def run_command(
 
     Args:
       define_flags: defines the command's flags on the given `FlagValues`.
-      run: does the work; raises ValueError, OSError or a TensorFlow error with a message that tells
-        field, value and remedy.
+      run: does the work; raises ValueError, OSError, ImportError, FloatingPointError or TensorFlow
+        errors whose messages tell field, value and remedy.
       argv: arguments with the program's name first; None takes `sys.argv`.
       description: what `--help` prints above the flags.
 
@@ -47,7 +50,7 @@ def run_command(
         return DONE
     try:
         run(values)
-    except (ValueError, OSError, flags.Error) as error:
+    except _EXPECTED as error:
         return _fail(_describe(error), FAILED, debug=values.debug)
     except Exception as error:
         if not _is_tensorflow_error(error):

@@ -145,6 +145,11 @@ def report(trained: TrainedModel, dataset_dir: str, model, baseline, mean_person
     return content
 
 
+def scalars(metrics: dict) -> dict:
+    """Returns the entries that are single numbers, as JSON values."""
+    return {key: value for key, value in _without_nan(metrics).items() if np.ndim(value) == 0}
+
+
 def table(content: dict) -> str:
     """Formats a report for the terminal, a row a metric, beside the baseline if there is one."""
     baseline = content.get("baseline", {}).get("metrics", {})

@@ -142,7 +142,7 @@ def _rebuilt(config_class, values):
 
 
 def _write(path, text):
-    temporary = f"{path}.tmp"
+    temporary = f"{path}.tmp-{os.getpid()}"
     with open(temporary, "w") as file:
         file.write(text)
     os.replace(temporary, path)

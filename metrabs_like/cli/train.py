@@ -1,0 +1,200 @@
+"""Trains a model; started again with the same flags it continues where it stopped.
+
+  metrabs-like-train --flagfile=flags/metrabs/demo.flags --workdir=runs/demo
+
+The work folder receives `run.flags` (repeats this command), `config.json`, `log.csv`,
+`tensorboard/`, `checkpoints/` and `model.weights.h5` (averaged weights). SIGTERM saves and ends
+with exit code 0.
+"""
+
+import dataclasses
+import glob
+import json
+import os
+import sys
+
+from absl import flags
+
+from metrabs_like.cli import app, evaluation, flag_bridge, models, run_folder, systems
+from metrabs_like.data import pipeline
+from metrabs_like.data.dataset_info import DatasetInfo
+from metrabs_like.training import distribution, optimizers
+from metrabs_like.training.config import TrainConfig
+from metrabs_like.training.loop import Action, train
+from metrabs_like.training.precision import precision_scope
+from metrabs_like.training.step import make_objective
+
+VALIDATION_FILE = "validation.jsonl"
+_DERIVED_FROM_MODEL = ("proc_side",)
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the command's flags: its own, then those of the configs."""
+    flags.DEFINE_enum("system", "metrabs", sorted(systems.SYSTEMS), "What to train.", values)
+    flags.DEFINE_string("workdir", "", "Folder of the run.", values)
+    flags.DEFINE_list(
+        "sources",
+        [],
+        "Prepared data sets and their examples per batch: KIND:DIR:COUNT,... where KIND is kp3d or "
+        "kp2d.",
+        values,
+    )
+    flags.DEFINE_string(
+        "init_from",
+        "",
+        "Start from the weights of a run's folder, a preset's folder or a preset; points of the "
+        "same name keep theirs.",
+        values,
+    )
+    flags.DEFINE_string(
+        "validation", "", "Prepared data set to measure now and then (validation.jsonl).", values
+    )
+    flags.DEFINE_integer(
+        "validation_every", 2000, "Updates between measurements.", 1, flag_values=values
+    )
+    flag_bridge.define_flags(
+        TrainConfig,
+        "train",
+        values,
+        aliases={**systems.TRAIN_ALIASES, "distribution": "distribution"},
+    )
+    flag_bridge.define_flags(pipeline.PipelineConfig, "data", values, exclude=_DERIVED_FROM_MODEL)
+    for name, module in systems.SYSTEMS.items():
+        aliases = systems.ALIASES.get(name)
+        flag_bridge.define_flags(module.Config, name, values, aliases=aliases)
+
+
+def build_run(values: flags.FlagValues) -> run_folder.Run:
+    """Builds the configs from parsed flags.
+
+    Raises:
+      ValueError: naming the field, its value and what it may be.
+    """
+    model = flag_bridge.build(systems.get(values.system).Config, values.system, values)
+    return run_folder.Run(
+        system=values.system,
+        model=model,
+        train=flag_bridge.build(TrainConfig, "train", values),
+        pipeline=flag_bridge.build(
+            pipeline.PipelineConfig,
+            "data",
+            values,
+            exclude=_DERIVED_FROM_MODEL,
+            proc_side=model.proc_side,
+        ),
+        sources=tuple(values.sources),
+    )
+
+
+def run(values: flags.FlagValues) -> None:
+    """Trains.
+
+    Raises:
+      ValueError: for settings, data or a work folder that do not fit.
+    """
+    app.require(values, "workdir", "sources")
+    # First of all: several workers can only be joined before TensorFlow does anything else.
+    strategy = distribution.make_strategy(values.train_distribution)
+    run_ = build_run(values)
+    sources = [pipeline.parse_source(text) for text in run_.sources]
+    workdir = app.writable_folder(values.workdir, "workdir")
+    for change in run_folder.check_continues(run_, workdir):
+        print(f"continuing with a change: {change}")
+    dataset = pipeline.make_train_dataset(
+        sources,
+        run_.pipeline,
+        skeleton=run_.model.joints,
+        seed=distribution.worker_seed(run_.train.seed, strategy),
+    )
+    with strategy.scope(), precision_scope(run_.train.precision):
+        model = _build_model(run_, values, workdir)
+        objective = _objective(run_, model)
+    run_folder.save(run_, workdir, flag_bridge.flagfile_text(values, _own_flags(values)))
+    summary = train(
+        model,
+        [objective],
+        dataset,
+        run_.train,
+        lambda batch, seed: run_.module.prepare(batch, run_.model, seed),
+        workdir,
+        _validation(run_, model, values, workdir),
+        strategy=strategy,
+    )
+    _print_summary(summary, workdir)
+
+
+def _build_model(run_, values, workdir):
+    """Builds the network; a fresh run may take the weights of another one."""
+    system, config = run_.module, run_.model
+    is_fresh = not glob.glob(os.path.join(glob.escape(workdir), "checkpoints", "*.index"))
+    if not (values.init_from and is_fresh):
+        return system.build_model(config)
+    model = system.build_model(dataclasses.replace(config, weights=""))
+    source = models.load(values.init_from, values.system)
+    report = system.initialize_from(model, config, source.model, source.config)
+    print(f"--init_from={values.init_from}: {report}")
+    return model
+
+
+def _objective(run_, model):
+    """The loss of the system with the optimizer that the flags name."""
+    system, config = run_.module, run_.model
+    backbone = model.get_layer(config.backbone).trainable_variables
+    optimizer = optimizers.make_optimizer(run_.train, model.trainable_variables, backbone)
+    return make_objective(
+        model,
+        lambda outputs, targets, step: system.loss_terms(outputs, targets, config, step),
+        optimizer,
+        expected_counts=lambda targets: system.expected_counts(targets, config),
+    )
+
+
+def _validation(run_, model, values, workdir):
+    """The action that measures the averaged weights now and then; none without `--validation`."""
+    if not values.validation:
+        return []
+    trained = models.TrainedModel(
+        name=workdir, system=run_.module, config=run_.model, model=model, run=run_
+    )
+    kind = DatasetInfo.load(values.validation).kind
+    dataset = pipeline.make_eval_dataset(
+        values.validation, kind, run_.pipeline, skeleton=run_.model.joints, batch_size=64
+    )
+    path = os.path.join(workdir, VALIDATION_FILE)
+
+    def validate(step, logs):
+        del logs
+        measured, _ = evaluation.measure(trained, dataset, kind, None)
+        row = {"step": step, **evaluation.scalars(measured.result())}
+        with open(path, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    return [Action(validate, every=values.validation_every)]
+
+
+def _own_flags(values):
+    """The flags that `run.flags` repeats: all but the common ones and the aliases."""
+    return [
+        name
+        for name in values
+        if name not in app.COMMON_FLAGS and not values[name].help.startswith("Alias for")
+    ]
+
+
+def _print_summary(summary, workdir):
+    """Says how the run ended and what comes next."""
+    took = f"{summary.step - summary.resumed_from} updates in {summary.seconds:.0f} s"
+    if summary.interrupted:
+        print(f"{workdir}: stopped and saved at step {summary.step} ({took}); start again to go on")
+        return
+    skipped = summary.skipped_nonfinite + summary.skipped_empty
+    print(f"{workdir}: finished at step {summary.step} ({took}; {skipped} updates skipped)")
+
+
+def main(argv=None) -> int:
+    """Runs the command; returns its exit code."""
+    return app.run_command(define_flags, run, argv, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
