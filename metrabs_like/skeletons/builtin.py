@@ -7,7 +7,7 @@ Conventions: names are a side `l`/`r` and a part: hip kne ank foo toe hee sho el
 
 from __future__ import annotations
 
-from .skeleton import Skeleton
+from metrabs_like.skeletons.skeleton import Skeleton
 
 
 def _skeleton(name: str, suffix: str, joint_names: str, chains: str) -> Skeleton:

@@ -6,9 +6,9 @@ import difflib
 import json
 from pathlib import Path
 
-from .builtin import BUILTIN
-from .mapping import union
-from .skeleton import Skeleton
+from metrabs_like.skeletons.builtin import BUILTIN
+from metrabs_like.skeletons.mapping import union
+from metrabs_like.skeletons.skeleton import Skeleton
 
 
 def load(path: str | Path) -> Skeleton:

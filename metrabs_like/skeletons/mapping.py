@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .skeleton import Skeleton
+from metrabs_like.skeletons.skeleton import Skeleton
 
 
 def union(*skeletons: Skeleton) -> Skeleton:

@@ -1,0 +1,154 @@
+"""Images of synthetic people with exact labels, as records.
+
+Conventions: labels are in the camera frame (x right, y down, z forward, m) and in pixels of the
+distorted image (pixel (0, 0) = centre of the top-left pixel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from metrabs_like.data.records import Person, Record
+from metrabs_like.data.synthetic.background import cast_shadow, sample_background, sample_occluder
+from metrabs_like.data.synthetic.config import SyntheticConfig
+from metrabs_like.data.synthetic.photo import encoded_jpeg, photographed
+from metrabs_like.data.synthetic.rendering import (
+    OCCLUDER,
+    SUPERSAMPLING,
+    paint_people,
+    sample_light,
+)
+from metrabs_like.data.synthetic.scene import PlacedPerson, Scene, sample_scene
+
+DATASET_NAME = "synthetic"
+#: People of whom fewer image pixels show are not annotated.
+_MIN_VISIBLE_PX = 12.0
+_MIN_BOX_PX = 4.0
+
+
+def generate_shard(config: SyntheticConfig, shard_index: int) -> Iterator[Record]:
+    """Renders the images of one shard.
+
+    Args:
+      config: Size, seed and distributions.
+      shard_index: 0 to `config.n_shards` - 1.
+
+    Yields:
+      Records in the order of their global index.
+
+    Raises:
+      ValueError: if there is no such shard.
+    """
+    if not 0 <= shard_index < config.n_shards:
+        raise ValueError(
+            f"shard_index is {shard_index!r}; the set has shards 0 to {config.n_shards - 1}."
+        )
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    first = shard_index * config.images_per_shard
+    for index in range(first, min(first + config.images_per_shard, config.n_images)):
+        yield generate_image(config, index)
+
+
+def generate_image(config: SyntheticConfig, index: int) -> Record:
+    """Renders one image.
+
+    A box is the smallest one around the person's projected surface, cut at the image border, as if
+    nobody stood in front. `occlusion` is the share of the silhouette inside the image that nearer
+    people or objects hide; the mask is what remains visible. All points are annotated in 3D and 2D,
+    also hidden ones and those outside the image.
+
+    Args:
+      config: Seed and distributions.
+      index: Global index of the image, >= 0; with the seed it determines the image.
+
+    Returns:
+      The record; people with next to nothing in view are left out.
+    """
+    rng = np.random.default_rng([config.seed, index])
+    scene = sample_scene(rng, config)
+    canvas, areas = _painted(rng, config, scene)
+    side = config.image_side
+    people = []
+    for number, (person, area) in enumerate(zip(scene.people, areas, strict=True), start=1):
+        annotated = _annotated(person, scene, canvas, number, area, config)
+        if annotated is not None:
+            people.append(annotated)
+    picture = photographed(rng, _composed(rng, config, scene, canvas))
+    return Record(
+        image_bytes=encoded_jpeg(rng, picture, config.jpeg_quality),
+        height=side,
+        width=side,
+        image_id=f"{config.seed}-{index:08d}",
+        dataset=DATASET_NAME,
+        intrinsics=scene.camera.intrinsics.astype(np.float32),
+        distortion_coeffs=scene.camera.distortion_coeffs.astype(np.float32),
+        extrinsics=scene.camera.extrinsics.astype(np.float32),
+        people=people,
+    )
+
+
+def _painted(rng, config, scene: Scene):
+    """The canvas with all people and objects in front, and the silhouettes' areas."""
+    canvas_side = config.image_side * SUPERSAMPLING
+    canvas = np.zeros((canvas_side, canvas_side, 4), dtype=np.uint8)
+    areas = paint_people(canvas, scene, sample_light(rng, scene.camera))
+    if rng.random() < config.occluder_fraction:
+        corners, colour = sample_occluder(rng, config.image_side)
+        corners = np.rint(corners * SUPERSAMPLING * 16).astype(np.int32)
+        cv2.fillConvexPoly(canvas, corners, (*colour, OCCLUDER), cv2.LINE_8, 4)
+    return canvas, areas
+
+
+def _annotated(person: PlacedPerson, scene, canvas, number, area, config) -> Person | None:
+    """Labels of one person, None if too little of them is in the image."""
+    camera, side = scene.camera, config.image_side
+    is_visible = canvas[..., 3] == number
+    n_visible = np.count_nonzero(is_visible)
+    vertices = camera.camera_to_image(
+        camera.world_to_camera(person.to_world(person.posed.vertices))
+    )
+    drawn = vertices[person.outfit.is_shown_vertex]
+    low, high = np.clip([drawn.min(axis=0), drawn.max(axis=0)], -0.5, side - 0.5)
+    if n_visible < _MIN_VISIBLE_PX * SUPERSAMPLING**2 or (high - low).min() < _MIN_BOX_PX:
+        return None
+    points3d = camera.world_to_camera(person.to_world(person.posed.points))
+    is_valid = np.ones(len(points3d), dtype=bool)
+    return Person(
+        box=np.concatenate([low, high - low]).astype(np.float32),
+        points3d=points3d.astype(np.float32),
+        validity3d=is_valid,
+        points2d=camera.camera_to_image(points3d).astype(np.float32),
+        validity2d=is_valid.copy(),
+        mask=_encoded_mask(is_visible, side) if config.with_masks else None,
+        occlusion=float(1.0 - n_visible / area),
+    )
+
+
+def _encoded_mask(is_visible, side):
+    """PNG bytes of the pixels at least half of which is visible."""
+    share = cv2.resize(
+        is_visible.astype(np.uint8) * 255, (side, side), interpolation=cv2.INTER_AREA
+    )
+    _, encoded = cv2.imencode(".png", (share >= 128).astype(np.uint8) * 255)
+    return encoded.tobytes()
+
+
+def _composed(rng, config, scene, canvas):
+    """People in front of a background, at the image's resolution."""
+    side = config.image_side
+    picture = sample_background(rng, scene.camera, side, scene.depth)
+    shadow = rng.uniform(0.0, 0.6)
+    feet = [p.to_world(p.posed.points[piece]) for p in scene.people for piece in _SHADOWING]
+    cast_shadow(picture, scene.camera, feet, shadow)
+    alpha = (canvas[..., 3] > 0).astype(np.float32)
+    painted = canvas[..., :3] * alpha[..., np.newaxis]
+    painted = cv2.resize(painted, (side, side), interpolation=cv2.INTER_AREA)
+    alpha = cv2.resize(alpha, (side, side), interpolation=cv2.INTER_AREA)
+    return picture * (1.0 - alpha)[..., np.newaxis] + painted
+
+
+#: Joints of smpl_24 whose hull shades the floor: each foot, the trunk.
+_SHADOWING = ([7, 10], [8, 11], [0, 1, 2])
