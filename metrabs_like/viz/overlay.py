@@ -39,7 +39,7 @@ def draw_poses(image, poses2d, edges, boxes=None, *, sides=None, validity=None):
         poses2d = np.zeros((0, 0, 2))
     if poses2d.ndim != 3 or poses2d.shape[-1] != 2:
         raise ValueError(f"poses2d must have shape [N, P, 2], got {list(poses2d.shape)}.")
-    boxes = np.zeros((0, 4)) if boxes is None else _to_numpy(boxes).reshape(len(boxes), -1)
+    boxes = [] if boxes is None else _to_numpy(boxes)
     thickness = max(1, round(min(canvas.shape[:2]) / 180))
     for i, box in enumerate(boxes):
         _draw_box(canvas, box, palette.PERSON_COLORS[i % len(palette.PERSON_COLORS)], thickness)
