@@ -16,8 +16,8 @@ from absl import flags
 
 DONE, FAILED, MISUSED = 0, 1, 2
 COMMON_FLAGS = ("help", "h", "debug")
-# What the library raises for input, files, packages and diverged runs; its messages are for users.
-_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError, flags.Error)
+# What the library raises for input, files and diverged runs; its messages are for users.
+_EXPECTED = (ValueError, OSError, FloatingPointError, flags.Error)
 
 
 def run_command(
@@ -50,6 +50,10 @@ def run_command(
         return DONE
     try:
         run(values)
+    except ImportError as error:
+        if error.name:  # a broken installation, not a package that an option asks for
+            raise
+        return _fail(str(error), FAILED, debug=values.debug)
     except _EXPECTED as error:
         return _fail(_describe(error), FAILED, debug=values.debug)
     except Exception as error:

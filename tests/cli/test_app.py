@@ -85,6 +85,22 @@ def test_tensorflow_errors_are_one_line(capsys):
     assert "truncated record at 12" in printed and "graph trace" not in printed
 
 
+def test_missing_package_of_an_option_is_one_line(capsys):
+    def fail(values):
+        raise ImportError("tfa.Lamb needs the addons: make install-addons")
+
+    assert _run([], fail) == app.FAILED
+    assert "make install-addons" in capsys.readouterr().err
+
+
+def test_broken_import_keeps_its_traceback():
+    def fail(values):
+        import metrabs_like.no_such_module  # noqa: F401
+
+    with pytest.raises(ImportError):
+        _run([], fail)
+
+
 def test_require_names_the_missing_flag():
     values = app.parse(_define, ["program"])
     with pytest.raises(ValueError, match=r"--folder is missing: Where\."):
