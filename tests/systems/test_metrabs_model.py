@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metrabs_like.systems.metrabs import HeatmapDecoder, build_model, tiny_config
+from metrabs_like.geometry import heatmap
+from metrabs_like.systems.metrabs import HeatmapDecoder, build_model, decode_head, tiny_config
 from metrabs_like.systems.metrabs.model import HEAD_LAYER
 
 
@@ -85,6 +86,29 @@ def test_convention_a_peak_decodes_to_its_cell():
     np.testing.assert_allclose(out["coords2d"][0, 0], [16 * 1 + 8, 16 * 2 + 8], atol=1e-4)
     expected = [8 * 2.2 / 64, (48 + 8) * 2.2 / 64, 2.2]
     np.testing.assert_allclose(out["coords3d_rel"][0, 0], expected, atol=1e-5)
+
+
+def test_decoder_equals_the_reference_in_values_and_gradients(rng):
+    decoder = HeatmapDecoder(5, depth=6, proc_side=96, stride=16, uncert_bias=0.3)
+    logits = tf.constant(rng.normal(size=[3, 6, 6, 5 * 8]) * 3, tf.float32)
+
+    def reference(logits):
+        heads = tf.transpose(tf.reshape(logits, [-1, 6, 6, 5, 8]), [0, 3, 1, 2, 4])
+        coords2d, coords3d, uncert = decode_head(heads, uncert_bias=0.3)
+        coords3d = heatmap.heatmap_to_metric(coords3d, decoder.grid, 2.2)
+        coords2d = heatmap.heatmap_to_image(coords2d, decoder.grid)
+        return {"coords2d": coords2d, "coords3d_rel": coords3d, "uncert": uncert}
+
+    weights = {key: rng.normal(size=value.shape) for key, value in reference(logits).items()}
+    results = []
+    for function in (decoder, reference):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            outputs = function(logits)
+            total = tf.add_n([tf.reduce_sum(outputs[k] * weights[k]) for k in weights])
+        results.append([*tf.nest.flatten(outputs), tape.gradient(total, logits)])
+    for ours, wanted in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_unusual_sizes(rng):

@@ -15,9 +15,10 @@ from metrabs_like.systems.metrabs.decoding import (
 )
 from metrabs_like.systems.metrabs.drawing import draw
 from metrabs_like.systems.metrabs.evaluation import collect, evaluate
+from metrabs_like.systems.metrabs.head import HeatmapDecoder
 from metrabs_like.systems.metrabs.initialization import InitReport, initialize_from
 from metrabs_like.systems.metrabs.loss import compute_loss, expected_counts, loss_terms
-from metrabs_like.systems.metrabs.model import HeatmapDecoder, build_model
+from metrabs_like.systems.metrabs.model import build_model
 from metrabs_like.systems.metrabs.preparation import prepare
 from metrabs_like.systems.metrabs.preset import load_preset, preset_names, save_preset
 
