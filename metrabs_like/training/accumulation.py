@@ -38,8 +38,8 @@ class UpdateGradients:
           model_state: non-trainable variables, put back before a second pass.
 
         Returns:
-          gradients (a list per objective) and (is_finite, is_empty, logs): bool scalars and a float32
-          vector of `log_names`. All are equal on all replicas.
+          gradients (a list per objective) and (is_finite, is_empty, logs): bool scalars and a
+          float32 vector of `log_names`. All are equal on all replicas.
         """
         if self._config.grad_accum_steps == 1:
             results = self._micro_batch(batch, 0, step, attempt, scale, None)
@@ -137,8 +137,8 @@ class UpdateGradients:
         names = tuple(sorted(terms))
         if self._names[i] not in (None, names):
             raise ValueError(
-                f"objective {self._objectives[i].name!r}: its loss terms are {names} but its expected "
-                f"counts are {self._names[i]}: give both the same names."
+                f"objective {self._objectives[i].name!r}: its loss terms are {names} but its "
+                f"expected counts are {self._names[i]}: give both the same names."
             )
         self._names[i] = names
         columns = [terms[name] for name in names]
@@ -196,12 +196,9 @@ def sum_over_replicas(values):
 
 def _sequential_loop(n, body, sums):
     """Runs `body(i, sums)` n times, strictly in turn so that memory does not grow with n."""
+    start = (tf.constant(0), sums)
     return tf.while_loop(
-        lambda i, _: i < n,
-        body,
-        (tf.constant(0), sums),
-        parallel_iterations=1,
-        maximum_iterations=n,
+        lambda i, _: i < n, body, start, parallel_iterations=1, maximum_iterations=n
     )
 
 

@@ -1,8 +1,8 @@
 """Nested batches: size, division among replicas and into micro-batches.
 
-Conventions: a batch is a nest (dicts, tuples) of tensors whose first axis is the example, possibly of
-different lengths in different leaves (`kp3d` and `kp2d` sub-batches). Part i of n of a leaf is its
-i-th contiguous block.
+Conventions: a batch is a nest (dicts, tuples) of tensors whose first axis is the example, possibly
+of different lengths in different leaves (`kp3d` and `kp2d` sub-batches). Part i of n of a leaf is
+its i-th contiguous block.
 """
 
 from __future__ import annotations

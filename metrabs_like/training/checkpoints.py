@@ -1,9 +1,9 @@
 """Checkpoints of a run, and weight files that both Keras generations read.
 
-`<workdir>/checkpoints` holds what a run needs to go on to the same numbers: model, optimizers, averaged
-weights, counters, the data iterator's position and the open log window. It is read by the Keras
-generation that wrote it. `<workdir>/model.weights.h5` holds the averaged weights in Keras' own weight
-format, which Keras 2.15 and Keras 3 read alike (layers are found by class and order, not by name).
+`<workdir>/checkpoints` holds what a run needs to go on to the same numbers: model, optimizers,
+averaged weights, counters, the data iterator's position and the open log window. It is read by the
+Keras generation that wrote it. `<workdir>/model.weights.h5` holds the averaged weights in Keras'
+own weight format, which Keras 2.15 and Keras 3 read alike: layers are found by class and order.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ class RunCheckpoints:
                 warnings.warn(f"checkpoint {path} is damaged, passed over: {message}", stacklevel=2)
             except (AssertionError, ValueError) as error:
                 raise ValueError(
-                    f"checkpoint {path} does not fit this run ({str(error)[:500]}): continue with the "
-                    "settings that wrote it, or choose another workdir."
+                    f"checkpoint {path} does not fit this run ({str(error)[:500]}): continue with "
+                    "the settings that wrote it, or choose another workdir."
                 ) from error
         raise ValueError(
-            f"no checkpoint in {self._folder} is readable (steps {steps}): delete the folder to start "
-            "anew, or put back a copy."
+            f"no checkpoint in {self._folder} is readable (steps {steps}): delete the folder to "
+            "start anew, or put back a copy."
         )
 
     def _check_contents(self):
@@ -100,8 +100,9 @@ class RunCheckpoints:
         difference = _difference(saved, self._contents)
         if difference:
             raise ValueError(
-                f"the checkpoints in {self._folder} are of another model or optimizer: {difference}; "
-                "continue with the settings that wrote them, or choose another workdir."
+                f"the checkpoints in {self._folder} are of another model or optimizer: "
+                f"{difference}; continue with the settings that wrote them, or choose another "
+                "workdir."
             )
 
 
@@ -140,8 +141,8 @@ def load_weights(model, path):
         model.load_weights(str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"weights={str(path)!r} does not fit the model {model.name!r} ({str(error)[:500]}): give "
-            "the file that belongs to this model's configuration."
+            f"weights={str(path)!r} does not fit the model {model.name!r} ({str(error)[:500]}): "
+            "give the file that belongs to this model's configuration."
         ) from error
 
 

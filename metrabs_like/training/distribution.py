@@ -1,8 +1,9 @@
 """Replicas: which devices and processes share a run.
 
 A distributed iterator cannot be checkpointed, so each process keeps its own host iterator, and the
-step gives every local replica its block of the host batch. Loss normalization counts over all of them.
-Several processes (`multi_worker`) each read their own stream: give it `worker_seed` or a shard.
+step gives every local replica its block of the host batch. Loss normalization counts over all of
+them. Several processes (`multi_worker`) each read their own stream: give each its `worker_seed` or
+a shard.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ def make_strategy(distribution: str) -> tf.distribute.Strategy:
 
     Args:
       distribution: `none` (one device), `mirrored` (all local GPUs, else all logical CPUs) or
-        `multi_worker` (the cluster in the environment variable TF_CONFIG; call this before any other
-        TensorFlow operation).
+        `multi_worker` (the cluster in the environment variable TF_CONFIG; call this before any
+        other TensorFlow operation).
 
     Returns:
       A strategy; TensorFlow's default one for `none`.
@@ -38,8 +39,8 @@ def make_strategy(distribution: str) -> tf.distribute.Strategy:
     if distribution == "multi_worker":
         if not os.environ.get("TF_CONFIG"):
             raise ValueError(
-                "distribution='multi_worker': TF_CONFIG is not set; set it to the cluster's JSON in "
-                "every worker (see tf.distribute.MultiWorkerMirroredStrategy) or use 'mirrored'."
+                "distribution='multi_worker': TF_CONFIG is not set; set it to the cluster's JSON "
+                "in every worker (see tf.distribute.MultiWorkerMirroredStrategy) or use 'mirrored'."
             )
         return tf.distribute.MultiWorkerMirroredStrategy()
     raise ValueError(f"distribution={distribution!r}: use one of {', '.join(DISTRIBUTIONS)}.")

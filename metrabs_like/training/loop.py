@@ -1,7 +1,7 @@
 """The training loop: when to step, log, save, run actions and stop.
 
-It resumes by itself when started again with the same workdir. SIGTERM and SIGINT (Ctrl-C) save and make
-`train` return; a second one acts as usual. Nothing in the loop waits for the device between log rows.
+It resumes by itself when started again with the same workdir. SIGTERM and SIGINT (Ctrl-C) save and
+make `train` return; a second one acts as usual. Nothing waits for the device between log rows.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def train(
     Args:
       model: whose weights are averaged, saved and, at the end, left at their average.
       objectives: see `step.make_objective`.
-      dataset: infinite `tf.data.Dataset` of host batches (nests of `[n, ...]`, n = what one update of
-        this process consumes). Its iterator is checkpointed.
+      dataset: infinite `tf.data.Dataset` of host batches (nests of `[n, ...]`, n = what one update
+        of this process consumes). Its iterator is checkpointed.
       config: the settings.
       prepare: `(batch, seed int32[2]) -> (inputs, targets)`, on the device, per micro-batch.
       workdir: folder for `checkpoints/ log.csv tensorboard/ model.weights.h5`; None writes nothing.
@@ -88,8 +88,8 @@ def train(
       A `TrainSummary`.
 
     Raises:
-      ValueError: if the workdir holds a checkpoint of another model, the dataset ends, or a batch does
-        not divide into replicas and micro-batches.
+      ValueError: if the workdir holds a checkpoint of another model, the dataset ends, or a batch
+        does not divide into replicas and micro-batches.
       FloatingPointError: after `config.max_consecutive_skips` skipped updates in a row.
     """
     run = _Run(model, objectives, dataset, config, prepare, workdir, strategy)
@@ -203,8 +203,8 @@ class _Run:
         if n >= self.config.max_consecutive_skips:
             raise FloatingPointError(
                 f"{n} updates in a row were skipped at step {self.step} "
-                f"({self._skipped('nonfinite')} non-finite, {self._skipped('empty')} empty in all): "
-                "lower learning_rate, set clip_norm, or look for broken data."
+                f"({self._skipped('nonfinite')} non-finite, {self._skipped('empty')} empty in "
+                "all): lower learning_rate, set clip_norm, or look for broken data."
             )
 
     def _skipped(self, kind):

@@ -32,7 +32,8 @@ ADDONS_COMMAND = "pip install 'metrabs_like[addons]'"
 class SplitOptimizer(tf.Module):
     """Several optimizers, each for its own variables, used as one.
 
-    For learning rates that differ between parts of a model, such as a pretrained backbone and a head.
+    For learning rates that differ between parts of a model, such as a pretrained backbone and the
+    head.
     """
 
     def __init__(self, groups):

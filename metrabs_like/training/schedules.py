@@ -18,8 +18,8 @@ class TwoPhaseExponential(tf.keras.optimizers.schedules.LearningRateSchedule):
     """Exponential decay, a drop, and a second exponential decay, after a linear warm-up.
 
     From `learning_rate` to `phase1_factor * learning_rate` over the first `phase1_fraction` of
-    `steps`, then from `phase2_factor * learning_rate` to `final_factor * learning_rate`. Shape after
-    MeTRAbs and Neural Localizer Fields; the factors' defaults are ours (`TrainConfig`).
+    `steps`, then from `phase2_factor * learning_rate` to `final_factor * learning_rate`. The shape
+    is that of MeTRAbs and Neural Localizer Fields; the factors' defaults are ours (`TrainConfig`).
     """
 
     def __init__(

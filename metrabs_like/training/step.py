@@ -3,14 +3,15 @@
 The loss of an update is `sum_t weight_t * total_t / count_t` with total and count summed over the
 update's micro-batches and replicas: normalized once, by the whole update's valid counts (a mean of
 masked means would be off by percents). So, with BatchNorm frozen or absent, k micro-batches of b
-equal one batch of k*b to float noise. With BatchNorm, statistics are per micro-batch and replica, and
-moving averages advance once per micro-batch (and are averaged over replicas after the update).
+equal one batch of k*b to float noise. With BatchNorm, statistics are per micro-batch and replica,
+and moving averages advance once per micro-batch (and are averaged over replicas after the update).
 
-With one micro-batch the counts are those of the forward pass. With several, the counts expected from
-the targets normalize a first pass; where predictions change them (rare), the moving averages are put
-back and a second pass uses the actual counts. Schedule, averaged weights and `step` advance once per
-update. A non-finite loss or gradient in any micro-batch, or an update without a valid count, changes
-nothing but counters (and, in float16, the loss scale). Memory grows with the micro-batch.
+With one micro-batch the counts are those of the forward pass. With several, the counts expected
+from the targets normalize a first pass; where predictions change them (rare), the moving averages
+are put back and a second pass uses the actual counts. Schedule, averaged weights and `step` advance
+once per update. A non-finite loss or gradient in any micro-batch, or an update without a valid
+count, changes nothing but counters (and, in float16, the loss scale). Memory grows with the
+micro-batch.
 
 Random draws of `prepare` get their own seed per micro-batch.
 """
