@@ -6,7 +6,7 @@ renamed when whole; `dataset.partial.json` remembers the finished ones, so a kil
 the first missing shard, and `dataset.json` appears when all are there.
 """
 
-import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import glob
 import json
@@ -148,11 +148,22 @@ def _run_in_processes(tasks, todo, output_dir, report, n_processes):
             )
             _drain(reports, report)
             for future in done:
-                yield future.result()
+                yield _result(future)
     finally:
         stop.set()
         executor.shutdown(wait=True, cancel_futures=True)
         _drain(reports, report)
+
+
+def _result(future):
+    try:
+        return future.result()
+    except concurrent.futures.process.BrokenProcessPool:
+        raise RuntimeError(
+            "A worker process died: killed, out of memory, or started by a script that lacks "
+            "`if __name__ == '__main__':`. Finished shards are kept; run again to go on, "
+            "with n_processes=1 if it keeps happening."
+        ) from None
 
 
 class _quiet_workers:  # noqa: N801 (a context manager used like a function)

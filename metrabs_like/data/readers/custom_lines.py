@@ -166,8 +166,8 @@ def _parse_extrinsics(content, where):
     is_proper = is_rotation and np.linalg.det(rotation) > 0
     if not is_proper or not np.allclose(matrix[3], [0, 0, 0, 1]):
         raise ValueError(
-            f"{field} = {matrix.tolist()} must be a rotation and a translation (world to camera, m) "
-            "with the last row 0 0 0 1."
+            f"{field} = {matrix.tolist()} must be a rotation and a translation "
+            "(world to camera, m) with the last row 0 0 0 1."
         )
     return matrix
 
