@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 from absl import flags
 
+from metrabs_like import skeletons, units
 from metrabs_like.cli import app, export
-from metrabs_like.data.synthetic import SyntheticConfig, generate_shard
+from metrabs_like.data.synthetic import SKELETON_NAME, SyntheticConfig, generate_shard
 
 _HELD_OUT_SEED = 1_000_003
 _RENDERED_SEED = 2_000_003
@@ -135,7 +136,7 @@ def predict_rendered(saved_model: str, output_dir: str) -> dict:
         "--boxes=" + ",".join(f"{value:.2f}" for value in person.box),
         "--intrinsics=" + ",".join(f"{v:.4f}" for v in (k[0, 0], k[1, 1], k[0, 2], k[1, 2])),
     )
-    return compare(os.path.join(output_dir, "rendered.json"), person.points3d)
+    return compare(os.path.join(output_dir, "rendered_poses.json"), person.points3d)
 
 
 def compare(prediction_file: str, points3d_true: np.ndarray) -> dict:
@@ -143,17 +144,22 @@ def compare(prediction_file: str, points3d_true: np.ndarray) -> dict:
 
     Args:
       prediction_file: JSON of `metrabs-like-predict`.
-      points3d_true: `[P, 3]`, m, camera frame.
+      points3d_true: `[P, 3]`, m, camera frame, of the synthetic people's skeleton.
+
+    Returns:
+      See `predict_rendered`.
     """
     with open(prediction_file) as file:
-        predicted = np.array(json.load(file)["people"][0]["joints3d_mm"])
-    true = points3d_true * 1000.0
+        content = json.load(file)
+    predicted = np.array(content["people"][0]["joints3d_mm"])
+    parts = skeletons.components(skeletons.get(SKELETON_NAME))
+    true = points3d_true[list(parts[content["skeleton"]])] * units.MM_PER_M
     relative = (predicted - predicted.mean(axis=0)) - (true - true.mean(axis=0))
     return {
         "mpjpe_mm": float(np.linalg.norm(relative, axis=-1).mean()),
         "absolute_error_mm": float(np.linalg.norm(predicted - true, axis=-1).mean()),
-        "true_distance_m": float(true[:, 2].mean() / 1000),
-        "predicted_distance_m": float(predicted[:, 2].mean() / 1000),
+        "true_distance_m": float(true[:, 2].mean() / units.MM_PER_M),
+        "predicted_distance_m": float(predicted[:, 2].mean() / units.MM_PER_M),
     }
 
 

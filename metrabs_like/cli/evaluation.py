@@ -34,17 +34,24 @@ ROWS = {
 
 
 class Measurement:
-    """Adds up one estimator's errors over batches."""
+    """Adds up one estimator's errors over batches.
+
+    Attributes:
+      n_people: examples so far.
+    """
 
     def __init__(self, system, config):
         self._system = system
         self._config = config
         self._sums = MetricSums()
         self._values = []
+        self.n_people = 0
 
     def add(self, decoded, targets) -> None:
         """Adds one batch: decoded poses and the targets of `prepare`."""
         self._sums.add(self._system.evaluate(decoded, targets, self._config))
+        kinds = [target for target in targets.values() if isinstance(target, dict)]
+        self.n_people += sum(kind["point_validity"].shape[0] for kind in kinds)
         if "kp3d" in targets:
             collected = self._system.collect(decoded, targets, self._config)
             self._values.append({key: np.asarray(value) for key, value in collected.items()})
@@ -122,7 +129,7 @@ def report(trained: TrainedModel, dataset_dir: str, model, baseline, mean_person
     content = {
         "model": trained.name,
         "dataset": dataset_dir,
-        "n_people": int(model.values("person_error_m").size),
+        "n_people": model.n_people,
         "metrics": metrics,
     }
     if per_joint is not None:

@@ -14,19 +14,34 @@ import sys
 from absl import flags
 
 from metrabs_like.cli import app, flag_bridge
+from metrabs_like.data.preparation import write_dataset
+from metrabs_like.data.readers import coco, custom, synthetic
 from metrabs_like.data.synthetic import SyntheticConfig
 
-DATASETS = ("synthetic", "coco", "custom")
+# Data sets of files, with the flags that their readers take beside the source folder.
+READERS = {
+    "coco": (coco, ("annotations", "min_joints")),
+    "custom": (custom, ("annotations", "skeleton", "name", "licence")),
+}
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
-    flags.DEFINE_enum("dataset", "synthetic", DATASETS, "What to prepare.", values)
+    names = ("synthetic", *READERS)
+    flags.DEFINE_enum("dataset", "synthetic", names, "What to prepare.", values)
     flags.DEFINE_string("source_dir", "", "Folder of the original files (coco, custom).", values)
     flags.DEFINE_string("output_dir", "", "Folder of the prepared data set.", values)
     flags.DEFINE_integer(
         "n_processes", 0, "Worker processes; 0 takes one per core.", 0, flag_values=values
     )
+    text = "Annotation file (coco: empty takes the only one; custom: annotations.jsonl)."
+    flags.DEFINE_string("annotations", "", text, values)
+    text = "People with fewer labelled joints are left out (coco)."
+    flags.DEFINE_integer("min_joints", 4, text, 1, flag_values=values)
+    text = "Joint set: a name or a JSON file; empty takes skeleton.json there (custom)."
+    flags.DEFINE_string("skeleton", "", text, values)
+    flags.DEFINE_string("name", "custom", "Name of the data set (custom).", values)
+    flags.DEFINE_string("licence", "", "What may be done with the data (custom).", values)
     flag_bridge.define_flags(SyntheticConfig, "synthetic", values)
 
 
@@ -36,8 +51,6 @@ def run(values: flags.FlagValues) -> None:
     Raises:
       ValueError: for a missing folder, unreadable sources, or another data set in `output_dir`.
     """
-    from metrabs_like.data.preparation import write_dataset
-
     app.require(values, "output_dir")
     info, tasks = plan(values)
     app.writable_folder(values.output_dir, "output_dir")
@@ -58,15 +71,14 @@ def plan(values: flags.FlagValues):
     Raises:
       ValueError: if the source folder is missing or not what the reader expects.
     """
-    from metrabs_like.data.readers import coco, custom, synthetic
-
     if values.dataset == "synthetic":
         return synthetic.plan(flag_bridge.build(SyntheticConfig, "synthetic", values))
     app.require(values, "source_dir")
     if not os.path.isdir(values.source_dir):
         raise ValueError(f"--source_dir={values.source_dir} is no folder: name where the files are")
-    reader = {"coco": coco, "custom": custom}[values.dataset]
-    return reader.plan(values.source_dir)
+    reader, names = READERS[values.dataset]
+    given = {name: values[name].value for name in names if values[name].value != ""}
+    return reader.plan(values.source_dir, **given)
 
 
 def main(argv=None) -> int:
