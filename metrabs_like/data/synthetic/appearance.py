@@ -26,6 +26,7 @@ _HAIR_COLOURS = np.array(
     ],
     dtype=np.float64,
 )  # fmt: skip
+_IRIS_COLOURS = np.array([(60, 38, 24), (92, 66, 40), (70, 96, 120), (84, 104, 78)])
 
 
 @dataclass(frozen=True)
@@ -75,34 +76,45 @@ def sample_outfit(rng: np.random.Generator) -> Outfit:
     hair = np.clip(
         _picked(rng, _HAIR_COLOURS) * rng.uniform(0.7, 1.25) + rng.normal(0, 4, 3), 5, 250
     )
-    colours = np.tile(skin, (len(regions.tube), 1))
     cut = _sample_cut(rng)
-    _dress_legs(rng, regions, colours, cut)
-    _dress_trunk(rng, regions, colours, cut)
-    _cover_head(rng, regions, colours, cut, hair)
-    folds = rng.normal(0.0, 1.0, size=regions.n_folds)[regions.fold]
-    is_cloth = (colours != skin).any(axis=-1) & ~regions.is_head
-    colours *= np.where(is_cloth, 1.0 + cut["folds"] * folds, 1.0 + 0.015 * folds)[:, np.newaxis]
-    is_drawn = ~(regions.is_skirt | regions.is_long_hair)
-    is_drawn |= regions.is_skirt & cut["skirt"] & (regions.position > cut["skirt_end"])
-    is_drawn |= (
-        regions.is_long_hair & (cut["hair"] == "long") & (regions.position < cut["hair_end"])
-    )
+    material = np.zeros(len(regions.tube), dtype=np.intp)
+    palette = np.empty((_N_MATERIALS, 3))
+    palette[_SKIN], palette[_HAIR], palette[_BEARD] = skin, hair, 0.8 * hair + 0.2 * skin
+    _dress_legs(rng, regions, material, palette, cut)
+    _dress_trunk(rng, regions, material, palette, cut)
+    _cover_head(rng, regions, material, palette, cut)
+    relief = _RELIEF.copy()
+    relief[_CLOTHES] = cut["folds"]
+    shade = 1.0 + relief[material] * rng.standard_normal(regions.n_folds)[regions.fold]
+    is_drawn = regions.is_body.copy()
+    if cut["skirt"]:
+        is_drawn |= regions.is_skirt & (regions.position > cut["skirt_end"])
+    if cut["hair"] == "long":
+        is_drawn |= regions.is_long_hair & (regions.position < cut["hair_end"])
     is_shown_vertex = np.zeros(len(mesh_template().girth), dtype=bool)
     is_shown_vertex[mesh_template().faces[is_drawn]] = True
     return Outfit(
         looseness=_looseness(cut),
-        colours=np.clip(colours, 0.0, 255.0),
+        colours=np.clip(palette[material] * shade[:, np.newaxis], 0.0, 255.0),
         is_drawn=is_drawn,
         is_shown_vertex=is_shown_vertex,
-        two_sided=regions.is_skirt | regions.is_long_hair,
-        gloss=np.where(is_cloth, cut["gloss"], 0.12),
+        two_sided=~regions.is_body,
+        gloss=np.where(material >= _CLOTHES.start, cut["gloss"], 0.12),
         skin=skin,
         hair=hair,
-        iris=_picked(rng, np.array([(60, 38, 24), (92, 66, 40), (70, 96, 120), (84, 104, 78)])),
+        iris=_picked(rng, _IRIS_COLOURS),
         lips=skin * (0.86, 0.66, 0.66) if rng.random() < 0.7 else np.array([176.0, 60.0, 70.0]),
-        eyewear=int(rng.choice(3, p=(0.82, 0.1, 0.08))),
+        eyewear=int(np.searchsorted((0.82, 0.92), rng.random())),
     )
+
+
+# Materials of faces; a face's colour is its material's entry of the palette.
+(_SKIN, _HAIR, _BEARD, _TROUSERS, _SEAM, _TIGHTS, _SOCKS, _SHOES, _SOLES, _SHIRT, _PRINT, _GLOVES,
+ _HAT) = range(13)  # fmt: skip
+_N_MATERIALS = 13
+_CLOTHES = slice(_TROUSERS, _N_MATERIALS)
+#: How much the brightness of a material varies from patch to patch; clothes get theirs from the cut.
+_RELIEF = np.array([0.015, 0.12, 0.08] + [0.05] * (_N_MATERIALS - 3))
 
 
 @dataclass(frozen=True)
@@ -114,7 +126,12 @@ class _Regions:
     angle: np.ndarray
     arm: np.ndarray
     leg: np.ndarray
+    is_body: np.ndarray
     is_torso: np.ndarray
+    is_upper_torso: np.ndarray
+    is_lower_torso: np.ndarray
+    is_sole: np.ndarray
+    away: np.ndarray
     is_neck: np.ndarray
     is_hand: np.ndarray
     is_foot: np.ndarray
@@ -145,7 +162,12 @@ def _regions() -> _Regions:
         angle=template.face_angle,
         arm=np.where(of("larm", "rarm"), template.face_position, np.inf),
         leg=np.where(of("lleg", "rleg"), template.face_position, np.inf),
+        is_body=~of("skirt", "long_hair"),
         is_torso=of("torso"),
+        is_upper_torso=of("torso") & (template.face_position > 1.8),
+        is_lower_torso=of("torso") & (template.face_position < 0.6),
+        is_sole=of("lfoot", "rfoot") & (np.abs(template.face_angle) > 2.2),
+        away=np.abs(template.face_angle),
         is_neck=of("neck"),
         is_hand=of("lhand", "rhand"),
         is_foot=of("lfoot", "rfoot"),
@@ -209,88 +231,91 @@ def _looseness(cut):
     return loose
 
 
-def _dress_legs(rng, regions, colours, cut):
+def _dress_legs(rng, regions, material, palette, cut):
     """Trousers, shorts or skirt, socks and shoes."""
-    cloth = _sample_cloth_colour(rng, dark=0.7)
+    palette[_TROUSERS] = _sample_cloth_colour(rng, dark=0.7)
+    material[regions.is_lower_torso] = _TROUSERS
     if cut["skirt"]:
-        colours[regions.is_skirt] = cloth
-        colours[regions.is_torso & (regions.position < 0.6)] = cloth
+        material[regions.is_skirt] = _TROUSERS
         if rng.random() < 0.4:
-            colours[regions.leg <= 2.1] = _sample_cloth_colour(rng, dark=0.8)  # tights
+            palette[_TIGHTS] = _sample_cloth_colour(rng, dark=0.8)
+            material[regions.leg <= 2.1] = _TIGHTS
     else:
-        covered = (regions.leg < cut["trousers"]) | (regions.is_torso & (regions.position < 0.6))
-        colours[covered] = cloth
+        material[regions.leg < cut["trousers"]] = _TROUSERS
         if rng.random() < 0.12:
-            stripe = covered & (np.abs(np.abs(regions.angle) - np.pi / 2) < 0.25)
-            colours[stripe] = _sample_cloth_colour(rng, dark=0.2)
+            palette[_SEAM] = _sample_cloth_colour(rng, dark=0.2)
+            at_side = np.abs(regions.away - np.pi / 2) < 0.25
+            material[at_side & (material == _TROUSERS)] = _SEAM
     if rng.random() < 0.1:
         return  # barefoot
-    if rng.random() < 0.4:
-        sock = (regions.leg > rng.uniform(1.55, 1.9)) & (regions.leg < 2.5)
-        colours[sock & (cut["trousers"] < 2)] = _sample_cloth_colour(rng, dark=0.3)
-    shoe = _sample_cloth_colour(rng, dark=0.6)
-    colours[regions.is_foot] = shoe
+    if cut["trousers"] < 2.0 and rng.random() < 0.4:
+        palette[_SOCKS] = _sample_cloth_colour(rng, dark=0.3)
+        material[(regions.leg > rng.uniform(1.55, 1.9)) & np.isfinite(regions.leg)] = _SOCKS
+    palette[_SHOES] = _sample_cloth_colour(rng, dark=0.6)
+    material[regions.is_foot] = _SHOES
     if rng.random() < 0.5:
-        below = regions.is_foot & (np.abs(regions.angle) > 2.2)
-        colours[below] = 0.4 * shoe + 0.6 * np.array(rng.choice([40.0, 235.0]))
+        palette[_SOLES] = 0.4 * palette[_SHOES] + 0.6 * (40.0 if rng.random() < 0.5 else 235.0)
+        material[regions.is_sole] = _SOLES
 
 
-def _dress_trunk(rng, regions, colours, cut):
-    """Shirt with sleeves, pattern, logo, open jacket."""
-    worn = regions.is_torso & (regions.position > cut["hem"])
-    worn &= regions.position < np.where(np.abs(regions.angle) < 0.9, cut["neckline"], 4.2)
+def _dress_trunk(rng, regions, material, palette, cut):
+    """Shirt with sleeves, pattern, logo, open jacket; gloves."""
+    neckline = np.where(regions.away < 0.9, cut["neckline"], 4.2)
+    worn = regions.is_torso & (regions.position > cut["hem"]) & (regions.position < neckline)
     worn |= regions.arm < cut["sleeve"]
-    worn |= regions.is_neck & cut["collar"] & (regions.position < 0.25)
-    base = _sample_cloth_colour(rng, dark=0.4)
-    colours[worn] = base
-    second = _sample_cloth_colour(rng, dark=0.4)
-    kind = rng.random()
+    if cut["collar"]:
+        worn |= regions.is_neck & (regions.position < 0.25)
+    palette[_SHIRT] = _sample_cloth_colour(rng, dark=0.4)
+    palette[_PRINT] = _sample_cloth_colour(rng, dark=0.4)
+    material[worn] = _SHIRT
+    printed = _sample_print(rng, regions)
+    if printed is not None:
+        material[worn & printed] = _PRINT
+    if rng.random() < 0.06:
+        palette[_GLOVES] = _sample_cloth_colour(rng, dark=0.6)
+        material[regions.is_hand] = _GLOVES
+
+
+def _sample_print(rng, regions):
+    """Where a shirt has its second colour, None where it has one colour only."""
+    kind, a, b, c = rng.random(4).tolist()
+    position, angle = regions.position, regions.angle
     if kind < 0.15:  # rings around
-        frequency, phase = rng.uniform(2.0, 6.0), rng.random()
-        along = regions.position + np.where(regions.is_torso, 0.0, 0.4)
-        colours[worn & ((along * frequency + phase) % 1.0 < rng.uniform(0.3, 0.6))] = second
-    elif kind < 0.22:  # stripes along
-        count = rng.integers(4, 11)
-        colours[worn & ((regions.angle / (2 * np.pi) * count) % 1.0 < 0.5)] = second
-    elif kind < 0.3:  # checks
-        row = np.floor(regions.position * rng.uniform(2.0, 5.0))
-        column = np.floor(regions.angle / (2 * np.pi) * rng.integers(6, 12))
-        colours[worn & ((row + column) % 2 == 0)] = second
-    elif kind < 0.4:  # speckles
-        colours[worn & (rng.random(len(worn)) < rng.uniform(0.15, 0.4))] = second
-    elif kind < 0.5:  # other sleeves
-        colours[worn & np.isfinite(regions.arm)] = second
-    elif kind < 0.62:  # open jacket
-        colours[worn & regions.is_torso & (np.abs(regions.angle) < rng.uniform(0.25, 0.6))] = second
-    elif kind < 0.8:  # print on the chest
-        low = rng.uniform(2.0, 3.0)
-        print_ = worn & regions.is_torso & (np.abs(regions.angle) < rng.uniform(0.3, 0.75))
-        print_ &= (regions.position > low) & (regions.position < low + rng.uniform(0.3, 0.9))
-        colours[print_] = second
-    if rng.random() < 0.1:  # gloves
-        colours[regions.is_hand] = _sample_cloth_colour(rng, dark=0.6)
+        along = position + np.where(regions.is_torso, 0.0, 0.4)
+        return (along * (2.0 + 4.0 * a) + b) % 1.0 < 0.3 + 0.3 * c
+    if kind < 0.22:  # stripes along
+        return (angle / (2 * np.pi) * (4 + int(7 * a))) % 1.0 < 0.5
+    if kind < 0.3:  # checks
+        row, column = np.floor(position * (2.0 + 3.0 * a)), np.floor(angle * (1.0 + b))
+        return (row + column) % 2 == 0
+    if kind < 0.4:  # speckles
+        return rng.random(len(position)) < 0.15 + 0.25 * a
+    if kind < 0.5:  # other sleeves
+        return np.isfinite(regions.arm)
+    if kind < 0.62:  # open jacket
+        return regions.is_torso & (regions.away < 0.25 + 0.35 * a)
+    if kind < 0.8:  # on the chest
+        low = 2.0 + a
+        on_chest = regions.is_upper_torso & (regions.away < 0.3 + 0.45 * b)
+        return on_chest & (position > low) & (position < low + 0.3 + 0.6 * c)
+    return None
 
 
-def _cover_head(rng, regions, colours, cut, hair):
+def _cover_head(rng, regions, material, palette, cut):
     """Hair, beard, hat."""
-    away = np.abs(regions.angle)  # 0 at the face, pi at the back of the head
-    height = regions.position
+    away, height = regions.away, regions.position
     if cut["hair"] != "bald":
-        fringe = rng.uniform(0.76, 0.86)
-        scalp = (height > fringe) | ((away > 1.75) & (height > 0.33))
+        scalp = (height > rng.uniform(0.76, 0.86)) | ((away > 1.75) & (height > 0.33))
         scalp |= (away > 1.15) & (height > 0.6)
         if cut["hair"] == "long":
             scalp |= (away > 1.3) & (height > 0.3)
-        colours[regions.is_head & scalp] = hair
-        colours[regions.is_long_hair] = hair
-        tone = 1.0 + 0.12 * rng.standard_normal(len(height))
-        hairy = (regions.is_head & scalp) | regions.is_long_hair
-        colours[hairy] *= tone[hairy, np.newaxis]
+        material[regions.is_head & scalp] = _HAIR
+        material[regions.is_long_hair] = _HAIR
     if cut["beard"]:
-        beard = regions.is_head & (height < 0.24) & (away < 1.7)
-        colours[beard] = 0.8 * hair + 0.2 * colours[beard]
+        material[regions.is_head & (height < 0.24) & (away < 1.7)] = _BEARD
     if cut["hat"]:
-        colours[regions.is_head & (height > 0.72)] = _sample_cloth_colour(rng, dark=0.5)
+        palette[_HAT] = _sample_cloth_colour(rng, dark=0.5)
+        material[regions.is_head & (height > 0.72)] = _HAT
 
 
 def _sample_cloth_colour(rng, dark):

@@ -37,7 +37,8 @@ def sample_background(
     if rng.random() < 0.6:
         _clutter(rng, picture, int(rng.integers(1, 12)))
     if rng.random() < 0.35:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 2.5) * side / 128)
+        width = int(rng.integers(1, 4)) * side // 128 * 2 + 1
+        picture = cv2.blur(picture, (width, width))
     return picture
 
 
@@ -71,34 +72,33 @@ def sample_occluder(rng: np.random.Generator, side: int) -> tuple[np.ndarray, tu
     return np.asarray(corners, dtype=np.float64), tuple(colour.tolist())
 
 
-def cast_shadow(
-    picture: np.ndarray, camera: Camera, places: list[np.ndarray], strength: float
-) -> None:
+def cast_shadow(picture: np.ndarray, camera: Camera, pieces: np.ndarray, strength: float) -> None:
     """Darkens the floor below people.
 
     Args:
       picture: `[S, S, 3]`, changed in place.
       camera: The camera.
-      places: Pieces `[n, 3]` of bodies in the world frame, m; each shades the floor under it.
+      pieces: `[n, k, 3]`, world frame, m; each of the `n` pieces of a body shades the floor below
+        its `k` points.
       strength: 0 to 1.
     """
+    spread = (pieces[:, :, np.newaxis] + _DISC).reshape(len(pieces), -1, 3)
+    spread[..., 1] = 0.0
+    seen = camera.world_to_camera(spread)
+    seen = seen[(seen[..., 2] > 0.1).all(axis=-1)]
+    if not len(seen):
+        return
+    pixels = np.clip(camera.camera_to_image(seen), -3e4, 3e4)
     shade = np.zeros(picture.shape[:2], dtype=np.float32)
-    for place in places:
-        spread = place[:, np.newaxis] + 0.12 * _DISC
-        spread[..., 1] = 0.0
-        seen = camera.world_to_camera(spread.reshape(-1, 3))
-        if seen[:, 2].min() < 0.1:
-            continue
-        pixels = np.clip(camera.camera_to_image(seen), -3e4, 3e4)
-        hull = cv2.convexHull(np.rint(pixels * 16).astype(np.int32))
-        cv2.fillConvexPoly(shade, hull, strength, cv2.LINE_8, 4)
+    for corners in np.rint(pixels * 16.0).astype(np.int32):
+        cv2.fillConvexPoly(shade, cv2.convexHull(corners), strength, cv2.LINE_8, 4)
     side = picture.shape[0]
     shade = cv2.blur(shade, (side // 20 | 1, side // 40 | 1))
     picture *= (1.0 - shade)[..., np.newaxis]
 
 
-_ANGLES = np.linspace(0.0, 2.0 * np.pi, 8, endpoint=False)
-_DISC = np.stack([np.cos(_ANGLES), np.zeros(8), np.sin(_ANGLES)], axis=-1)
+_ANGLES = np.linspace(0.0, 2.0 * np.pi, 6, endpoint=False)
+_DISC = 0.12 * np.stack([np.cos(_ANGLES), np.zeros(6), np.sin(_ANGLES)], axis=-1)
 
 
 def _any_colour(rng):
@@ -119,48 +119,69 @@ def _colour_grid(rng, side, n_cells):
 def _texture(rng, side, base):
     """Adds noise of several grain sizes."""
     n_octaves = int(rng.integers(1, 4))
-    for cells in rng.choice((6, 10, 16, 28, 48, 80), n_octaves, replace=False).tolist():
+    grain = np.zeros((side, side), dtype=np.float32)
+    for cells in rng.permutation((6, 10, 16, 28, 48, 80))[:n_octaves].tolist():
         shape = (cells, cells) if rng.random() < 0.6 else (cells, max(2, cells // 6))
-        grain = rng.standard_normal(shape, dtype=np.float32) * np.float32(rng.uniform(4.0, 22.0))
+        octave = rng.standard_normal(shape, dtype=np.float32) * np.float32(rng.uniform(4.0, 22.0))
         smooth = cv2.INTER_LINEAR if rng.random() < 0.8 else cv2.INTER_NEAREST
-        base = base + cv2.resize(grain, (side, side), interpolation=smooth)[..., np.newaxis]
-    return np.clip(base, 0.0, 255.0)
+        grain += cv2.resize(octave, (side, side), interpolation=smooth)
+    return np.clip(base + grain[..., np.newaxis], 0.0, 255.0)
+
+
+#: Pixels along the side of a floor pattern, and the metres that it covers.
+_PATTERN_PX, _PATTERN_M = 192, 16.0
 
 
 def _floor(rng, picture, camera, far):
-    """Paints a patterned floor between the camera and the distance `far`."""
+    """Paints a patterned floor between the camera and the distance `far`; returns where it is."""
     side = picture.shape[0]
-    size, scale = 128, 8.0 / rng.uniform(4.0, 16.0)
-    tile = _any_colour(rng) + rng.normal(0.0, 5.0, (size, size, 1))
-    kind, strength = rng.random(), rng.uniform(0.6, 1.3)
-    if kind < 0.3:  # tiles
-        step = int(rng.integers(4, 14))
-        rows = np.arange(size) // step % 2
-        tile[rows[:, np.newaxis] == rows] *= strength
-    elif kind < 0.55:  # planks
-        step = int(rng.integers(3, 9))
-        tile *= 1.0 + 0.12 * rng.standard_normal((size // step + 1, 1, 1)).repeat(step, 0)[:size]
-    elif kind < 0.75:  # carpet, grass
-        tile += rng.normal(0.0, rng.uniform(5.0, 18.0), (size, size, 1))
-    metres = size / 10.0 * scale
-    # Texture pixel (u, v) lies at x = (u - size/2) / metres, z = v / metres + 0.2 on the floor.
-    to_world = np.array([[1 / metres, 0, -size / 2 / metres], [0, 1 / metres, 0.2], [0, 0, 1.0]])
-    extrinsics = camera.extrinsics
-    homography = camera.intrinsics @ extrinsics[:3, [0, 2, 3]] @ to_world
-    columns = np.concatenate([extrinsics[:3, [0, 2]], extrinsics[:3, 3:]], axis=1)
-    homography = camera.intrinsics @ columns @ to_world
-    border = cv2.BORDER_REFLECT
-    floor = cv2.warpPerspective(
-        np.clip(tile, 0, 255).astype(np.float32), homography, (side, side), borderMode=border
-    )
+    pattern = _floor_pattern(rng)
+    metres = _PATTERN_PX / _PATTERN_M * rng.uniform(0.6, 1.4)
+    # Pattern pixel (u, v) lies at x = (u - middle) / metres, z = v / metres + 0.2 on the floor.
+    middle = 0.5 * _PATTERN_PX / metres
+    to_world = np.array([[1 / metres, 0, -middle], [0, 1 / metres, 0.2], [0, 0, 1.0]])
+    homography = camera.intrinsics @ camera.extrinsics[:3, [0, 2, 3]] @ to_world
+    # Far floor is plain: patterns finer than a pixel average out.
+    grey = cv2.warpPerspective(pattern, homography, (side, side), borderValue=float(_PLAIN))
+    colour = (_any_colour(rng) / _PLAIN).astype(np.float32)
+    floor = np.minimum(grey[..., np.newaxis] * colour, np.float32(255.0))
     mask = _below_line(camera, side, far)
-    picture *= 1.0 - mask
-    picture += floor * mask
+    picture[:] = cv2.blendLinear(floor, picture, mask, 1.0 - mask)
     return mask
 
 
+_PLAIN = 128  # grey level of a floor's mean colour
+
+
+def _floor_pattern(rng):
+    """A grey pattern, uint8 `[_PATTERN_PX, _PATTERN_PX]`: tiles, planks, carpet, lines or plain."""
+    kind, strength = rng.random(), rng.uniform(12.0, 55.0)
+    size = _PATTERN_PX
+    if kind < 0.25:  # tiles
+        step = int(rng.integers(4, 16))
+        odd = np.arange(size) // step % 2
+        pattern = np.where(odd[:, np.newaxis] == odd, _PLAIN + strength, _PLAIN - strength)
+    elif kind < 0.45:  # planks
+        step = int(rng.integers(2, 8))
+        planks = np.repeat(rng.normal(_PLAIN, 0.5 * strength, size // step + 1), step)[:size]
+        pattern = np.repeat(planks[np.newaxis], size, axis=0)
+        pattern = pattern.T if rng.random() < 0.5 else pattern
+    elif kind < 0.65:  # carpet, grass
+        cells = int(rng.integers(24, size))
+        grain = rng.normal(_PLAIN, 0.6 * strength, (cells, cells))
+        pattern = cv2.resize(grain, (size, size), interpolation=cv2.INTER_LINEAR)
+    elif kind < 0.8:  # joints or markings
+        pattern = np.full((size, size), float(_PLAIN))
+        step = int(rng.integers(8, 40))
+        pattern[::step] += strength * rng.choice((-1.0, 1.0))
+        pattern[:, ::step] = pattern[0, 0]
+    else:
+        return np.full((size, size), _PLAIN, dtype=np.uint8)
+    return np.clip(pattern, 0.0, 255.0).astype(np.uint8)
+
+
 def _below_line(camera, side, far):
-    """1 where the camera sees floor nearer than `far`, `[S, S, 1]`."""
+    """1 where the camera sees floor nearer than `far`, `[S, S]`."""
     edge = camera.world_to_camera(np.array([[-0.3 * far, 0.0, far], [0.3 * far, 0.0, far]]))
     edge = np.maximum(edge, [-np.inf, -np.inf, 0.05])
     pixels = edge[:, :2] / edge[:, 2:] @ camera.intrinsics[:2, :2].T + camera.intrinsics[:2, 2]
@@ -168,7 +189,7 @@ def _below_line(camera, side, far):
     columns = np.arange(side)
     heights = pixels[0, 1] + slope * (columns - pixels[0, 0])
     mask = np.clip(np.arange(side)[:, np.newaxis] - heights + 0.5, 0.0, 1.0)
-    return mask.astype(np.float32)[..., np.newaxis]
+    return mask.astype(np.float32)
 
 
 def _room(rng, camera, side, depth):
@@ -177,8 +198,8 @@ def _room(rng, camera, side, depth):
     _panels(rng, picture, int(rng.integers(0, 5)))
     mask = _floor(rng, picture, camera, depth + rng.uniform(0.5, 5.0))
     if rng.random() < 0.5:  # a baseboard
-        edge = np.abs(mask - np.roll(mask, rng.integers(1, 4), axis=0))
-        picture += (_any_colour(rng) - picture).astype(np.float32) * edge
+        edge = np.abs(mask - np.roll(mask, rng.integers(1, 4), axis=0))[..., np.newaxis]
+        picture += (_any_colour(rng).astype(np.float32) - picture) * edge
     return picture
 
 
@@ -189,7 +210,7 @@ def _outdoors(rng, camera, side, depth):
     haze = np.array([205.0, 215.0, 225.0]) + rng.normal(0.0, 18.0, 3)
     picture = np.repeat((zenith + (haze - zenith) * rows).astype(np.float32), side, axis=1)
     horizon = _below_line(camera, side, 200.0)
-    top = float(np.argmax(horizon[:, side // 2, 0] > 0.5)) if horizon.any() else float(side)
+    top = float(np.argmax(horizon[:, side // 2] > 0.5)) if horizon.any() else float(side)
     if rng.random() < 0.5:
         _panels(rng, picture, int(rng.integers(2, 7)), bottom=top)
     else:

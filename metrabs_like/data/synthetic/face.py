@@ -18,25 +18,25 @@ _ROUND = np.linspace(0.0, 2.0 * np.pi, 8, endpoint=False)
 
 
 @dataclass(frozen=True)
-class Feature:
-    """A polygon of the face in the camera frame.
+class Features:
+    """Polygons on a face, in painting order.
 
     Attributes:
-      corners: `[n, 3]`, m.
-      normal: `[3]`, unit, out of the face.
-      depth: Sorting distance, m, in front of the skin below.
-      colour: `[3]`, RGB before lighting.
+      corners: `[n, 8, 3]`, m, camera frame; polygons with fewer corners repeat the last one.
+      normals: `[n, 3]`, unit, out of the face, camera frame.
+      depths: `[n]`, m, sorting distances in front of the skin below.
+      colours: `[n, 3]`, RGB before lighting.
     """
 
     corners: np.ndarray
-    normal: np.ndarray
-    depth: float
-    colour: np.ndarray
+    normals: np.ndarray
+    depths: np.ndarray
+    colours: np.ndarray
 
 
 def face_features(
     posed: PosedBody, outfit: Outfit, rotation: np.ndarray, translation: np.ndarray
-) -> list[Feature]:
+) -> Features:
     """Places the features that face the camera.
 
     Args:
@@ -46,73 +46,69 @@ def face_features(
       translation: `[3]`, m, the pelvis in the camera frame.
 
     Returns:
-      Features in painting order; none when the face looks away.
+      The features; `n` is 0 when the face looks away.
     """
+    kinds, corners, normals = _shapes()
     turn = rotation @ posed.head_rotation
-    joint = rotation @ posed.head_joint + translation
-    if turn[:, 2] @ joint > 0.35 * np.linalg.norm(joint):
-        return []
-    features = []
-    for order, (kind, corners, normal) in enumerate(_shapes()):
-        colour = _colour(kind, outfit)
-        if colour is None:
-            continue
-        placed = posed.head_scale * corners @ turn.T + joint
-        outward = turn @ normal
-        middle = placed.mean(axis=0)
-        distance = float(np.linalg.norm(middle))
-        if outward @ middle < -0.12 * distance:
-            depth = distance - 0.025 - 0.001 * order
-            features.append(Feature(placed, outward, depth, colour))
-    return features
+    placed = posed.head_scale * corners @ turn.T + (rotation @ posed.head_joint + translation)
+    normals = normals @ turn.T
+    middles = placed.mean(axis=1)
+    distances = np.sqrt((middles**2).sum(axis=-1))
+    is_worn = (kinds != _SHADE) | (outfit.eyewear == 2)
+    is_worn &= (kinds != _FRAME) | (outfit.eyewear == 1)
+    is_seen = is_worn & ((normals * middles).sum(axis=-1) < -0.12 * distances)
+    depths = distances - 0.025 - 0.001 * np.arange(len(kinds))
+    colours = _colours(outfit)[kinds[is_seen]]
+    return Features(placed[is_seen], normals[is_seen], depths[is_seen], colours)
 
 
-def _colour(kind, outfit):
-    """Colour of a kind of feature, None where this person has none."""
-    if kind == "shade" and outfit.eyewear == 2:
-        return np.array([20.0, 20.0, 24.0])
-    if kind == "frame" and outfit.eyewear == 1:
-        return np.array([40.0, 32.0, 30.0])
-    return {
-        "white": np.minimum(outfit.skin * 0.35 + 150.0, 245.0),
-        "iris": outfit.iris * 0.6,
-        "brow": 0.75 * outfit.hair + 0.15 * outfit.skin,
-        "nose_side": outfit.skin * 0.84,
-        "nose": np.minimum(outfit.skin * 1.05, 255.0),
-        "nostrils": outfit.skin * 0.5,
-        "mouth": outfit.lips,
-        "socket": outfit.skin * 0.87,
-    }.get(kind)
+(_SOCKET, _WHITE, _IRIS, _BROW, _NOSE_SIDE, _NOSE, _NOSTRILS, _MOUTH, _SHADE, _FRAME) = range(10)
+
+
+def _colours(outfit):
+    """Colour of each kind of feature, `[10, 3]`."""
+    skin = outfit.skin
+    return np.stack(
+        [
+            skin * 0.87,
+            np.minimum(skin * 0.35 + 150.0, 245.0),
+            outfit.iris * 0.6,
+            0.75 * outfit.hair + 0.15 * skin,
+            skin * 0.84,
+            np.minimum(skin * 1.05, 255.0),
+            skin * 0.5,
+            outfit.lips,
+            np.array([20.0, 20.0, 24.0]),
+            np.array([40.0, 32.0, 30.0]),
+        ]
+    )
 
 
 @cache
 def _shapes():
-    """All polygons in painting order: (kind, corners, normal)."""
+    """All polygons in painting order: kinds `[n]`, corners `[n, 8, 3]`, normals `[n, 3]`."""
     shapes = []
     for side in (1.0, -1.0):
-        shapes.append(("socket", _ellipse(0.032 * side, 0.074, 0.022, 0.015), side * 0.45))
-        shapes.append(("white", _ellipse(0.032 * side, 0.071, 0.0145, 0.0075), side * 0.45))
-        shapes.append(("iris", _ellipse(0.031 * side, 0.071, 0.0068, 0.0075), side * 0.45))
+        shapes.append((_SOCKET, _ellipse(0.032 * side, 0.074, 0.022, 0.015), side * 0.45))
+        shapes.append((_WHITE, _ellipse(0.032 * side, 0.071, 0.0145, 0.0075), side * 0.45))
+        shapes.append((_IRIS, _ellipse(0.031 * side, 0.071, 0.0068, 0.0075), side * 0.45))
         brow = [(0.014, 0.088), (0.03, 0.097), (0.05, 0.09), (0.048, 0.086), (0.03, 0.09)]
-        shapes.append(("brow", _on_face([(x * side, y) for x, y in brow]), side * 0.45))
+        shapes.append((_BROW, _on_face([(x * side, y) for x, y in brow]), side * 0.45))
         side_of_nose = np.array([(0, 0.07, 0.100), (0.016 * side, 0.032, 0.096), (0, 0.034, 0.118)])
-        shapes.append(("nose_side", side_of_nose, side * 0.9))
+        shapes.append((_NOSE_SIDE, side_of_nose, side * 0.9))
     bridge = [(0.005, 0.07, 0.1), (-0.005, 0.07, 0.1), (-0.01, 0.034, 0.11), (0.01, 0.034, 0.11)]
-    shapes.append(("nose", np.array(bridge), 0.0))
-    shapes.append(("nostrils", _ellipse(0.0, 0.030, 0.013, 0.004), 0.0))
-    shapes.append(("mouth", _ellipse(0.0, 0.002, 0.024, 0.0075), 0.0))
+    shapes.append((_NOSE, np.array(bridge), 0.0))
+    shapes.append((_NOSTRILS, _ellipse(0.0, 0.030, 0.013, 0.004), 0.0))
+    shapes.append((_MOUTH, _ellipse(0.0, 0.002, 0.024, 0.0075), 0.0))
     for side in (1.0, -1.0):
-        shapes.append(("shade", _ellipse(0.032 * side, 0.070, 0.026, 0.018), side * 0.3))
-    shapes.append(
-        ("frame", _on_face([(-0.06, 0.079), (0.06, 0.079), (0.06, 0.074), (-0.06, 0.074)]), 0.0)
-    )
-    return [(kind, corners, _unit(sideways)) for kind, corners, sideways in shapes]
-
-
-def _unit(sideways):
-    """Normal of a polygon that looks forward and somewhat to one side."""
-    normal = np.array([sideways, 0.0, 1.0])
-    return normal / np.linalg.norm(normal)
+        shapes.append((_SHADE, _ellipse(0.032 * side, 0.070, 0.026, 0.018), side * 0.3))
+    frame = [(-0.06, 0.079), (0.06, 0.079), (0.06, 0.074), (-0.06, 0.074)]
+    shapes.append((_FRAME, _on_face(frame), 0.0))
+    kinds, corners, sideways = zip(*shapes, strict=True)
+    padded = [np.pad(c, ((0, 8 - len(c)), (0, 0)), mode="edge") for c in corners]
+    normals = np.array([(across, 0.0, 1.0) for across in sideways])
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    return np.array(kinds), np.stack(padded), normals
 
 
 def _ellipse(x, y, half_width, half_height):

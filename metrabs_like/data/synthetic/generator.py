@@ -21,7 +21,7 @@ from metrabs_like.data.synthetic.rendering import (
     paint_people,
     sample_light,
 )
-from metrabs_like.data.synthetic.scene import PlacedPerson, Scene, sample_scene
+from metrabs_like.data.synthetic.scene import Scene, sample_scene
 
 DATASET_NAME = "synthetic"
 #: People of whom fewer image pixels show are not annotated.
@@ -72,8 +72,8 @@ def generate_image(config: SyntheticConfig, index: int) -> Record:
     canvas, areas = _painted(rng, config, scene)
     side = config.image_side
     people = []
-    for number, (person, area) in enumerate(zip(scene.people, areas, strict=True), start=1):
-        annotated = _annotated(person, scene, canvas, number, area, config)
+    for number, area in enumerate(areas):
+        annotated = _annotated(scene, canvas, number, area, config)
         if annotated is not None:
             people.append(annotated)
     picture = photographed(rng, _composed(rng, config, scene, canvas))
@@ -102,15 +102,12 @@ def _painted(rng, config, scene: Scene):
     return canvas, areas
 
 
-def _annotated(person: PlacedPerson, scene, canvas, number, area, config) -> Person | None:
+def _annotated(scene: Scene, canvas, number, area, config) -> Person | None:
     """Labels of one person, None if too little of them is in the image."""
-    camera, side = scene.camera, config.image_side
-    is_visible = canvas[..., 3] == number
-    n_visible = np.count_nonzero(is_visible)
-    vertices = camera.camera_to_image(
-        camera.world_to_camera(person.to_world(person.posed.vertices))
-    )
-    drawn = vertices[person.outfit.is_shown_vertex]
+    person, camera, side = scene.people[number], scene.camera, config.image_side
+    is_visible = cv2.compare(canvas[..., 3], number + 1, cv2.CMP_EQ)
+    n_visible = cv2.countNonZero(is_visible)
+    drawn = scene.views[number].pixels[person.outfit.is_shown_vertex]
     low, high = np.clip([drawn.min(axis=0), drawn.max(axis=0)], -0.5, side - 0.5)
     if n_visible < _MIN_VISIBLE_PX * SUPERSAMPLING**2 or (high - low).min() < _MIN_BOX_PX:
         return None
@@ -129,9 +126,7 @@ def _annotated(person: PlacedPerson, scene, canvas, number, area, config) -> Per
 
 def _encoded_mask(is_visible, side):
     """PNG bytes of the pixels at least half of which is visible."""
-    share = cv2.resize(
-        is_visible.astype(np.uint8) * 255, (side, side), interpolation=cv2.INTER_AREA
-    )
+    share = cv2.resize(is_visible, (side, side), interpolation=cv2.INTER_AREA)
     _, encoded = cv2.imencode(".png", (share >= 128).astype(np.uint8) * 255)
     return encoded.tobytes()
 
@@ -140,15 +135,15 @@ def _composed(rng, config, scene, canvas):
     """People in front of a background, at the image's resolution."""
     side = config.image_side
     picture = sample_background(rng, scene.camera, side, scene.depth)
-    shadow = rng.uniform(0.0, 0.6)
-    feet = [p.to_world(p.posed.points[piece]) for p in scene.people for piece in _SHADOWING]
-    cast_shadow(picture, scene.camera, feet, shadow)
-    alpha = (canvas[..., 3] > 0).astype(np.float32)
-    painted = canvas[..., :3] * alpha[..., np.newaxis]
-    painted = cv2.resize(painted, (side, side), interpolation=cv2.INTER_AREA)
+    pieces = [p.to_world(p.posed.points[_SHADOWING]) for p in scene.people]
+    cast_shadow(picture, scene.camera, np.reshape(pieces, (-1, 3, 3)), rng.uniform(0.0, 0.6))
+    # The canvas is black where nobody is, so its average is already weighted by their share.
+    alpha = cv2.compare(canvas[..., 3], 0, cv2.CMP_NE)
+    painted = cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA)
     alpha = cv2.resize(alpha, (side, side), interpolation=cv2.INTER_AREA)
-    return picture * (1.0 - alpha)[..., np.newaxis] + painted
+    picture *= (1.0 - alpha * np.float32(1 / 255))[..., np.newaxis]
+    return picture + painted[..., :3]
 
 
-#: Joints of smpl_24 whose hull shades the floor: each foot, the trunk.
-_SHADOWING = ([7, 10], [8, 11], [0, 1, 2])
+#: Joints of smpl_24 whose hulls shade the floor: both feet and the hips.
+_SHADOWING = np.array([[7, 10, 10], [8, 11, 11], [0, 1, 2]])

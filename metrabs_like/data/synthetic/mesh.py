@@ -78,8 +78,12 @@ def _skinned(vertices, rest_joints, joints, rotations):
     """Linear blend skinning, `[V, 3]`."""
     translations = joints - (rotations @ rest_joints[..., np.newaxis])[..., 0]
     transforms = np.concatenate([rotations, translations[..., np.newaxis]], axis=-1)
-    blended = (mesh_template().weights @ transforms.reshape(-1, 12)).reshape(-1, 3, 4)
-    return np.einsum("vij,vj->vi", blended[..., :3], vertices) + blended[..., 3]
+    template = mesh_template()
+    # Blended once per different row of weights: rings share them.
+    blended = (template.weights @ transforms.reshape(-1, 12))[template.weight_row]
+    x, y, z = vertices.T
+    columns = blended.T.reshape(3, 4, -1)
+    return np.stack([a * x + b * y + c * z + d for a, b, c, d in columns], axis=-1)
 
 
 _HEAD = SMPL_24.index("head")

@@ -29,7 +29,8 @@ class MeshTemplate:
       fraction: `[V]` place between the two; beyond 0..1 extrapolates.
       offset: `[V, 3]` of the ring's centre, m.
       radial: `[V, 3]` from the ring's centre to the vertex, m.
-      weights: `[V, 24]` skinning weights, rows add up to 1.
+      weights: `[U, 24]` different rows of skinning weights; each adds up to 1.
+      weight_row: `[V]` index into `weights`.
       girth: `[V]` index into trunk, limb, head, extremity.
       at_hips: `[V]` 1 at the hips, falling to 0 at waist and knees.
       vertex_tube: `[V]` index into `tube_names`.
@@ -47,6 +48,7 @@ class MeshTemplate:
     offset: np.ndarray
     radial: np.ndarray
     weights: np.ndarray
+    weight_row: np.ndarray
     girth: np.ndarray
     at_hips: np.ndarray
     vertex_tube: np.ndarray
@@ -89,6 +91,8 @@ def mesh_template() -> MeshTemplate:
         piece["vertex_tube"] = np.full(len(piece["fraction"]), index)
         piece["face_tube"] = np.full(len(piece["faces"]), index)
     arrays = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+    weights, rows = np.unique(arrays["weights"], axis=0, return_inverse=True)
+    arrays |= {"weights": weights, "weight_row": rows.reshape(-1)}
     return MeshTemplate(tuple(tube.name for tube in tubes), **arrays)
 
 

@@ -97,15 +97,13 @@ def forward_kinematics(rest_joints: np.ndarray, pose: np.ndarray) -> tuple[np.nd
       Joints `[24, 3]` in m with the pelvis at the origin, and the global rotation of each joint's
       frame `[24, 3, 3]`.
     """
-    rotations = local_rotations(pose)
-    joints = np.zeros((SMPL_24.n_joints, 3))
-    for joint in range(1, SMPL_24.n_joints):
-        parent = PARENTS[joint]
-        joints[joint] = joints[parent] + rotations[parent] @ (
-            rest_joints[joint] - rest_joints[parent]
-        )
-        rotations[joint] = rotations[parent] @ rotations[joint]
-    return joints, rotations
+    transforms = np.zeros((SMPL_24.n_joints, 4, 4))
+    transforms[:, :3, :3] = local_rotations(pose)
+    transforms[1:, :3, 3] = rest_joints[1:] - rest_joints[_PARENTS[1:]]
+    transforms[:, 3, 3] = 1.0
+    for level, parents in _LEVELS:
+        transforms[level] = transforms[parents] @ transforms[level]
+    return transforms[:, :3, 3].copy(), transforms[:, :3, :3].copy()
 
 
 def local_rotations(pose: np.ndarray) -> np.ndarray:
@@ -136,6 +134,20 @@ def local_rotations(pose: np.ndarray) -> np.ndarray:
     return rotations
 
 
+def _levels():
+    """Joints of equal depth in the tree with their parents, from the pelvis outwards."""
+    depths = [0] * SMPL_24.n_joints
+    for joint, parent in enumerate(PARENTS[1:], start=1):
+        depths[joint] = depths[parent] + 1
+    levels = []
+    for depth in range(1, max(depths) + 1):
+        level = np.array([joint for joint, d in enumerate(depths) if d == depth])
+        levels.append((level, _PARENTS[level]))
+    return levels
+
+
+_PARENTS = np.maximum(PARENTS, 0)
+_LEVELS = _levels()
 _PELVIS = SMPL_24.index("pelv")
 _SPINE = np.array([SMPL_24.index(name) for name in ("bell", "spin", "thor")])
 _SPINE_SHARES = np.array([0.35, 0.35, 0.3])

@@ -16,7 +16,7 @@ from metrabs_like.data.synthetic.appearance import Outfit
 from metrabs_like.data.synthetic.camera import Camera
 from metrabs_like.data.synthetic.face import face_features
 from metrabs_like.data.synthetic.mesh_template import mesh_template
-from metrabs_like.data.synthetic.scene import PlacedPerson, Scene
+from metrabs_like.data.synthetic.scene import Scene
 
 SUPERSAMPLING = 2
 #: Value of the canvas' fourth channel where an object hides the people.
@@ -80,28 +80,35 @@ def paint_people(canvas: np.ndarray, scene: Scene, light: Light) -> list[int]:
     areas = [0] * len(scene.people)
     depths = [scene.camera.world_to_camera(p.translation)[2] for p in scene.people]
     for index in np.argsort(depths)[::-1].tolist():
-        _paint_person(canvas, scene.people[index], scene.camera, light, index + 1)
-        areas[index] = int(np.count_nonzero(canvas[..., 3] == index + 1))
+        _paint_person(canvas, scene, index, light)
+        areas[index] = cv2.countNonZero(cv2.inRange(canvas[..., 3], index + 1, index + 1))
     return areas
 
 
-def _paint_person(canvas, person: PlacedPerson, camera, light, identity):
+def _paint_person(canvas, scene: Scene, index, light):
     """Paints one person."""
+    person, view, camera = scene.people[index], scene.views[index], scene.camera
+    corners = _canvas_corners(view.pixels)[mesh_template().faces]
+    shown, depths, colours = _lit_faces(view.vertices, corners, person.outfit, light)
     rotation = camera.extrinsics[:3, :3] @ person.rotation
-    translation = camera.world_to_camera(person.translation)
-    vertices = person.posed.vertices @ rotation.T + translation
-    corners = _canvas_corners(camera.camera_to_image(vertices))
-    shown, depths, colours = _lit_faces(vertices, corners, person.outfit, light)
-    polygons = list(corners[mesh_template().faces[shown]])
-    features = face_features(person.posed, person.outfit, rotation, translation)
-    for feature in features:
-        polygons.append(_canvas_corners(camera.camera_to_image(feature.corners)))
-        depths = np.append(depths, feature.depth)
-        shade = light.ambient + light.colour * max(0.0, float(feature.normal @ light.direction))
-        colours.append(np.minimum(feature.colour * shade, 255.0).tolist())
-    for index in np.argsort(-depths).tolist():
-        colour = (*colours[index], identity)
-        cv2.fillConvexPoly(canvas, polygons[index], colour, cv2.LINE_8, _SHIFT)
+    features = face_features(
+        person.posed, person.outfit, rotation, camera.world_to_camera(person.translation)
+    )
+    order = np.argsort(-np.concatenate([depths, features.depths]))
+    colours = np.concatenate([colours, _lit_features(features, light)])[order]
+    painted = np.full((len(order), 4), index + 1.0)
+    painted[:, :3] = np.minimum(colours, 255.0)
+    polygons = list(corners[shown])
+    polygons.extend(_canvas_corners(camera.camera_to_image(features.corners)))
+    paint = cv2.fillConvexPoly
+    for face, colour in zip(order.tolist(), painted.tolist(), strict=True):
+        paint(canvas, polygons[face], colour, cv2.LINE_8, _SHIFT)
+
+
+def _lit_features(features, light):
+    """Colours of facial features under the light, `[n, 3]`."""
+    facing = np.maximum(features.normals @ light.direction, 0.0)[:, np.newaxis]
+    return features.colours * (light.ambient + light.colour * facing)
 
 
 def _canvas_corners(pixels):
@@ -112,22 +119,26 @@ def _canvas_corners(pixels):
 
 def _lit_faces(vertices, corners, outfit: Outfit, light: Light):
     """Visible faces, their depths and lit colours."""
-    template = mesh_template()
-    quads = vertices[template.faces]
-    flat = corners[template.faces].astype(np.float64)
-    first, second = flat[:, 2] - flat[:, 0], flat[:, 3] - flat[:, 1]
-    is_front = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] < 0.0
-    shown = np.flatnonzero(outfit.is_drawn & (is_front | outfit.two_sided))
-    quads = quads[shown]
-    normals = np.cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])
-    normals /= np.linalg.norm(normals, axis=-1, keepdims=True) + 1e-12
-    normals *= np.where(is_front[shown], 1.0, -1.0)[:, np.newaxis]
-    middle = quads.mean(axis=1)
-    facing = np.maximum(normals @ light.direction, 0.0)
-    sky = 0.82 + 0.18 * (normals @ light.up)
-    grazing = 1.0 - np.abs((normals * middle).sum(axis=-1)) / np.linalg.norm(middle, axis=-1)
-    shade = sky[:, np.newaxis] * light.ambient + facing[:, np.newaxis] * light.colour
-    shade *= (1.0 - 0.25 * grazing**2)[:, np.newaxis]
+    first, second = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
+    turn = first[:, 0].astype(np.int64) * second[:, 1] - first[:, 1].astype(np.int64) * second[:, 0]
+    shown = np.flatnonzero(outfit.is_drawn & ((turn < 0) | outfit.two_sided))
+    a, b, c, d = vertices.T[:, mesh_template().faces[shown].T].transpose(1, 0, 2)
+    normals = _crossed(c - a, d - b)
+    normals *= np.where(turn[shown] < 0, 1.0, -1.0) / np.sqrt((normals**2).sum(axis=0) + 1e-20)
+    middle = 0.25 * (a + b + c + d)
+    distances = np.sqrt((middle**2).sum(axis=0))
+    facing = np.maximum(light.direction @ normals, 0.0)
+    grazing = 1.0 + (normals * middle).sum(axis=0) / distances
+    darkening = (1.0 - 0.25 * grazing**2)[:, np.newaxis]
+    sky = (0.82 + 0.18 * (light.up @ normals))[:, np.newaxis]
+    shade = (sky * light.ambient + facing[:, np.newaxis] * light.colour) * darkening
     highlight = 255.0 * outfit.gloss[shown] * facing**8
     colours = outfit.colours[shown] * shade + highlight[:, np.newaxis]
-    return shown, np.linalg.norm(middle, axis=-1), np.clip(colours, 0.0, 255.0).tolist()
+    return shown, distances, colours
+
+
+def _crossed(a, b):
+    """Cross products of the columns of two arrays `[3, n]`."""
+    return np.stack(
+        [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+    )

@@ -5,6 +5,7 @@ Conventions: world frame y down, floor at y = 0, the camera above the origin; se
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,16 +33,31 @@ class PlacedPerson:
       outfit: Clothes and looks.
       rotation: `[3, 3]`, body to world frame.
       translation: `[3]`, world position of the pelvis, m.
+      vertices: `[V, 3]`, world frame, m.
     """
 
     posed: PosedBody
     outfit: Outfit
     rotation: np.ndarray
     translation: np.ndarray
+    vertices: np.ndarray
 
     def to_world(self, points: np.ndarray) -> np.ndarray:
         """Returns points `[..., 3]` of the body frame in the world frame."""
         return points @ self.rotation.T + self.translation
+
+
+@dataclass(frozen=True)
+class View:
+    """The surface of one person as the camera sees it.
+
+    Attributes:
+      vertices: `[V, 3]`, camera frame, m.
+      pixels: `[V, 2]`, px, their exact projections.
+    """
+
+    vertices: np.ndarray
+    pixels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -50,11 +66,13 @@ class Scene:
 
     Attributes:
       people: In the order in which they were placed.
+      views: What the camera sees of each.
       camera: The calibrated camera.
       depth: Typical distance of the people along the floor, m.
     """
 
     people: tuple[PlacedPerson, ...]
+    views: tuple[View, ...]
     camera: Camera
     depth: float
 
@@ -80,24 +98,20 @@ def sample_scene(rng: np.random.Generator, config: SyntheticConfig) -> Scene:
     people: list[PlacedPerson] = []
     for place in _floor_places(rng, n_people, depth):
         people.append(_placed_person(rng, config, place))
-    camera = _aimed_camera(rng, config, people, height, depth)
-    while people and _nearest_depth(people, camera) < MIN_DEPTH_M:
-        people = [_moved_away(person, 0.5) for person in people]
+    while True:
         camera = _aimed_camera(rng, config, people, height, depth)
-    return Scene(tuple(people), camera, depth)
-
-
-def _nearest_depth(people, camera):
-    """Smallest depth of any vertex, m."""
-    return min(
-        camera.world_to_camera(person.to_world(person.posed.vertices))[:, 2].min()
-        for person in people
-    )
+        surfaces = [camera.world_to_camera(person.vertices) for person in people]
+        if all(surface[:, 2].min() >= MIN_DEPTH_M for surface in surfaces):
+            break
+        people = [_moved_away(person, 0.5) for person in people]
+    views = tuple(View(surface, camera.camera_to_image(surface)) for surface in surfaces)
+    return Scene(tuple(people), views, camera, depth)
 
 
 def _moved_away(person, distance):
     """The same person farther from the camera."""
-    return replace(person, translation=person.translation + (0.0, 0.0, distance))
+    step = np.array([0.0, 0.0, distance])
+    return replace(person, translation=person.translation + step, vertices=person.vertices + step)
 
 
 def _floor_places(rng, n_people, depth):
@@ -129,19 +143,20 @@ def _placed_person(rng, config, place):
     turn = np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
     rotation = turn @ _BODY_TO_WORLD
     world = posed.vertices @ rotation.T
+    low_y, reach = world[:, 1].max(), np.sqrt((world[:, ::2] ** 2).sum(axis=-1).max())
     jump = rng.uniform(0.0, 0.4) if rng.random() < 0.04 else 0.0
     # Pushed away until the nearest fingertip keeps its distance, whatever the camera's pitch.
-    reach = np.linalg.norm(world[:, [0, 2]], axis=-1).max()
     away = max(1.0, (reach + MIN_DEPTH_M + 0.15) / np.hypot(*place))
-    translation = np.array([place[0] * away, -world[:, 1].max() - jump, place[1] * away])
-    return PlacedPerson(posed, outfit, rotation, translation)
+    translation = np.array([place[0] * away, -low_y - jump, place[1] * away])
+    return PlacedPerson(posed, outfit, rotation, translation, world + translation)
 
 
 def _aimed_camera(rng, config, people, height, depth):
     """A camera at `height` that shows the people at the wanted size and place."""
     position = np.array([0.0, -height, 0.0])
     if people:
-        vertices = np.concatenate([person.to_world(person.posed.vertices) for person in people])
+        # Some of the vertices are enough to aim by.
+        vertices = np.concatenate([person.vertices[::6] for person in people])
         low, high = vertices.min(axis=0), vertices.max(axis=0)
     else:
         low, high = np.array([-0.5, -1.7, depth - 0.3]), np.array([0.5, 0.0, depth + 0.3])
@@ -176,7 +191,7 @@ def _framing(rng, config, extent):
         hidden[0] *= rng.random() < 0.35  # cut at the side more rarely than below or above
         free = np.maximum(0.5 * (1.0 - fill * shape), 0.0)
         edge = free + hidden
-        sign = np.array([rng.choice((-1.0, 1.0)), 1.0 if rng.random() < 0.8 else -1.0])
+        sign = np.where(rng.random(2) < (0.5, 0.8), 1.0, -1.0)
         return fill, sign * edge
     small = kind < config.truncation_fraction + config.small_fraction
     fill = rng.uniform(0.25, 0.5) if small else rng.uniform(0.5, 0.95)
@@ -185,21 +200,23 @@ def _framing(rng, config, extent):
 
 def _looking(direction, roll):
     """World-to-camera rotation with the optical axis along `direction`."""
-    forward = direction / np.linalg.norm(direction)
-    right = np.cross([0.0, 1.0, 0.0], forward)
-    right /= np.linalg.norm(right)
-    level = np.stack([right, np.cross(forward, right), forward])
-    cos, sin = np.cos(roll), np.sin(roll)
+    level = _towards(direction)
+    cos, sin = math.cos(roll), math.sin(roll)
     return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ level
 
 
 def _turned(rotation, centre):
     """Turns the camera so that the normalized point `centre` comes to the middle."""
-    forward = np.array([centre[0], centre[1], 1.0])
-    forward /= np.linalg.norm(forward)
-    right = np.cross([0.0, 1.0, 0.0], forward)
-    right /= np.linalg.norm(right)
-    return np.stack([right, np.cross(forward, right), forward]) @ rotation
+    return _towards(np.array([centre[0], centre[1], 1.0])) @ rotation
+
+
+def _towards(direction):
+    """Rotation whose third row is along `direction` and whose first row is level."""
+    x, y, z = direction.tolist()
+    level, length = math.hypot(x, z), math.sqrt(x * x + y * y + z * z)
+    right, forward = (z / level, 0.0, -x / level), (x / length, y / length, z / length)
+    down = (forward[1] * right[2], forward[2] * right[0] - forward[0] * right[2])
+    return np.array([right, (*down, -forward[1] * right[0]), forward])
 
 
 def _normalized(points):
@@ -215,5 +232,5 @@ def _lens(rng, config, corner_radius, largest_squared_radius):
     k1 = rng.uniform(-0.07, 0.04) / corner_radius**2
     k2 = rng.uniform(-0.01, 0.01) / corner_radius**4
     coeffs[:4] = k1, k2, *(rng.normal(0.0, 0.002, size=2) / corner_radius)
-    reach = np.linspace(0.0, max(largest_squared_radius, corner_radius**2), 8) * 1.05
+    reach = np.linspace(0.0, max(largest_squared_radius, corner_radius**2), 8) * 1.15
     return coeffs if distortion_stretch(reach, coeffs).min() > 0.3 else np.zeros(N_DISTORTION)
