@@ -82,7 +82,8 @@ def cast_shadow(picture: np.ndarray, camera: Camera, pieces: np.ndarray, strengt
         its `k` points.
       strength: 0 to 1.
     """
-    spread = (pieces[:, :, np.newaxis] + _DISC).reshape(len(pieces), -1, 3)
+    spread = pieces[:, :, np.newaxis] + _DISC
+    spread = spread.reshape(len(pieces), pieces.shape[1] * len(_DISC), 3)
     spread[..., 1] = 0.0
     seen = camera.world_to_camera(spread)
     seen = seen[(seen[..., 2] > 0.1).all(axis=-1)]
