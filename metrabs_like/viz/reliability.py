@@ -89,7 +89,7 @@ def _plot_pairs(axes, uncerts, errors):
     axes.errorbar(
         centers,
         middle,
-        yerr=[middle - low, high - middle],
+        yerr=np.stack([middle - low, high - middle]),
         color="tab:blue",
         marker="o",
         capsize=3,

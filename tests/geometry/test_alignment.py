@@ -232,7 +232,7 @@ def test_rigid_align_unknown_shapes(jit_compile, rng):
             total = tf.reduce_sum(relative**2)
         return relative, tape.gradient(total, pred)
 
-    for shape in ((3, 6), (1, 5), (0, 6)):
+    for shape in ((3, 6), (0, 6)):
         true, pred = rng.normal(size=(2, *shape, 3)).astype(np.float32)
         valid = np.ones(shape, bool)
         valid[1:, 2] = False

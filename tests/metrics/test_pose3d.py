@@ -173,7 +173,7 @@ def test_unknown_shapes_and_empty_batches(jit_compile, rng):
     whole_pred, whole_true = rng.normal(size=(2, 4, 6, 3)).astype(np.float32)
     whole_valid = np.ones((4, 6), bool)
     whole_valid[0], whole_valid[1, :3] = False, False
-    for part in (slice(0, 3), slice(3, 4), slice(0, 0), slice(0, 1)):
+    for part in (slice(0, 2), slice(2, 4), slice(0, 0)):
         accumulated.add(f(whole_pred[part], whole_true[part], whole_valid[part]))
     expected = pose3d.pose_sums(whole_pred, whole_true, whole_valid)
     for name, value in accumulated.result().items():
