@@ -83,7 +83,7 @@ def pose_figure(poses3d_m, edges, *, sides=None, reference3d_m=None, validity=No
         if reference is not None:
             _plot_reference(axes, reference, edges)
         _plot_poses(axes, poses, edges, sides)
-    _add_legend(figure, sides is not None, reference is not None)
+    _add_legend(figure.axes[0], sides is not None, reference is not None)
     return figure
 
 
@@ -115,7 +115,7 @@ def _set_up_axes(axes, limits, name, elevation, azimuth):
         limits, (axes.set_xlim, axes.set_ylim, axes.set_zlim), strict=True
     ):
         set_limits(*low_high)
-    axes.set_box_aspect((1, 1, 1), zoom=1.1)
+    axes.set_box_aspect((1, 1, 1))
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel("right x [m]")
@@ -128,7 +128,7 @@ def _set_up_axes(axes, limits, name, elevation, azimuth):
     axes.view_init(elev=elevation, azim=azimuth)
 
 
-def _add_legend(figure, has_sides, has_reference):
+def _add_legend(axes, has_sides, has_reference):
     """Explains the colours."""
     entries = []
     if has_sides:
@@ -137,7 +137,7 @@ def _add_legend(figure, has_sides, has_reference):
         color = np.array(palette.REFERENCE_COLOR) / 255
         entries.append(Line2D([], [], color=color, linestyle="--", label="ground truth"))
     if entries:
-        figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), fontsize=8)
+        axes.legend(handles=entries, loc="upper left", fontsize=8)
 
 
 def _on_white(side):
