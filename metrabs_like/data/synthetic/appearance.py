@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from metrabs_like.data.synthetic.mesh_template import mesh_template
+from metrabs_like.data.synthetic.mesh_template import MeshTemplate, mesh_template
 
 _SKIN_TONES = np.array(
     [
@@ -60,16 +60,17 @@ class Outfit:
     eyewear: int
 
 
-def sample_outfit(rng: np.random.Generator) -> Outfit:
+def sample_outfit(rng: np.random.Generator, template: MeshTemplate) -> Outfit:
     """Draws the looks of a person.
 
     Args:
       rng: Source of randomness.
+      template: The body mesh to dress.
 
     Returns:
-      The outfit for the body mesh.
+      The outfit.
     """
-    regions = _regions()
+    regions = _regions(template.detail)
     skin = np.clip(
         _picked(rng, _SKIN_TONES) * rng.uniform(0.9, 1.08) + rng.normal(0, 4, 3), 15, 255
     )
@@ -91,10 +92,10 @@ def sample_outfit(rng: np.random.Generator) -> Outfit:
         is_drawn |= regions.is_skirt & (regions.position > cut["skirt_end"])
     if cut["hair"] == "long":
         is_drawn |= regions.is_long_hair & (regions.position < cut["hair_end"])
-    is_shown_vertex = np.zeros(len(mesh_template().girth), dtype=bool)
-    is_shown_vertex[mesh_template().faces[is_drawn]] = True
+    is_shown_vertex = np.zeros(len(template.girth), dtype=bool)
+    is_shown_vertex[template.faces[is_drawn]] = True
     return Outfit(
-        looseness=_looseness(cut),
+        looseness=_looseness(cut, template),
         colours=np.clip(palette[material] * shade[:, np.newaxis], 0.0, 255.0),
         is_drawn=is_drawn,
         is_shown_vertex=is_shown_vertex,
@@ -113,7 +114,7 @@ def sample_outfit(rng: np.random.Generator) -> Outfit:
  _HAT) = range(13)  # fmt: skip
 _N_MATERIALS = 13
 _CLOTHES = slice(_TROUSERS, _N_MATERIALS)
-#: How much the brightness of a material varies from patch to patch; clothes get theirs from the cut.
+#: How much the brightness of a material varies between patches; clothes get theirs from the cut.
 _RELIEF = np.array([0.015, 0.12, 0.08] + [0.05] * (_N_MATERIALS - 3))
 
 
@@ -143,9 +144,9 @@ class _Regions:
 
 
 @cache
-def _regions() -> _Regions:
+def _regions(detail) -> _Regions:
     """Constant look-up arrays for dressing."""
-    template = mesh_template()
+    template = mesh_template(detail)
 
     def of(*names):
         return np.isin(template.face_tube, [template.tube_names.index(name) for name in names])
@@ -202,9 +203,9 @@ def _sample_cut(rng):
 
 
 @cache
-def _vertex_places():
+def _vertex_places(detail):
     """Masks of the vertices that clothes can loosen, with their positions."""
-    template = mesh_template()
+    template = mesh_template(detail)
     name = np.array(template.tube_names)[template.vertex_tube]
     position = template.vertex_position
     return (
@@ -216,9 +217,9 @@ def _vertex_places():
     )
 
 
-def _looseness(cut):
+def _looseness(cut, template):
     """Multiplier of the radii `[V]` due to clothes and hair."""
-    torso, arm, leg, head, position = _vertex_places()
+    torso, arm, leg, head, position = _vertex_places(template.detail)
     loose = np.ones(len(position))
     loose[torso & (position > cut["hem"]) & (position < 3.4)] = cut["shirt_loose"]
     sleeved = arm < cut["sleeve"]

@@ -105,7 +105,7 @@ _DISC = 0.12 * np.stack([np.cos(_ANGLES), np.zeros(6), np.sin(_ANGLES)], axis=-1
 def _any_colour(rng):
     """A random RGB colour, half of the time nearly grey."""
     level = rng.uniform(15.0, 245.0)
-    spread = 6.0 if rng.random() < 0.4 else 45.0
+    spread = 6.0 if rng.random() < 0.5 else 34.0
     return np.clip(level + rng.normal(0.0, spread, 3), 0.0, 255.0)
 
 

@@ -15,7 +15,8 @@ from metrabs_like.skeletons import SMPL_24
 #: Parent of each joint; the pelvis has none.
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 
-#: Offsets from the parent joint for a person of about 1.76 m, m; right joints mirror the left ones. Ours, rounded
+#: Offsets from the parent joint for a person of about 1.76 m, m; right joints mirror the left
+#: ones. Ours, rounded
 #: from common anthropometric tables.
 _OFFSETS = {
     "pelv": (0.0, 0.0, 0.0),

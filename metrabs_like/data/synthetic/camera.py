@@ -34,7 +34,7 @@ class Camera:
         return points @ self.extrinsics[:3, :3].T + self.extrinsics[:3, 3]
 
     def camera_to_image(self, points: np.ndarray) -> np.ndarray:
-        """Projects points `[..., 3]` with positive depth to pixels `[..., 2]`, distortion included."""
+        """Projects points `[..., 3]` of positive depth to (distorted) pixels `[..., 2]`."""
         normalized = points[..., :2] / points[..., 2:]
         distorted = distorted_points(normalized, self.distortion_coeffs)
         return distorted @ self.intrinsics[:2, :2].T + self.intrinsics[:2, 2]
@@ -67,7 +67,7 @@ def distorted_points(normalized: np.ndarray, coeffs: np.ndarray) -> np.ndarray:
 
 
 def distortion_stretch(squared_radius: np.ndarray, coeffs: np.ndarray) -> np.ndarray:
-    """Returns the derivative of the distorted radius by the radius; where it is <= 0 the lens folds."""
+    """Returns d(distorted radius)/d(radius) at squared radii; where it is <= 0 the lens folds."""
     k1, k2, _, _, k3 = coeffs[:5].tolist()
     r2 = squared_radius
     return 1.0 + r2 * (3.0 * k1 + r2 * (5.0 * k2 + r2 * 7.0 * k3))

@@ -80,7 +80,8 @@ class SyntheticConfig:
             is_integer = isinstance(value, int) and not isinstance(value, bool)
             if not is_integer or not low <= value <= high:
                 raise ValueError(
-                    f"SyntheticConfig.{name} is {value!r}; give a whole number from {low} to {high}."
+                    f"SyntheticConfig.{name} is {value!r}; "
+                    f"give a whole number from {low} to {high}."
                 )
 
     def _check_reals(self):

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from metrabs_like.data.synthetic.body import Body
-from metrabs_like.data.synthetic.mesh_template import mesh_template
+from metrabs_like.data.synthetic.mesh_template import MeshTemplate
 from metrabs_like.data.synthetic.pose import forward_kinematics
 from metrabs_like.skeletons import COCO_17, SMPL_24
 
-#: Facial keypoints relative to the head joint of the template person, m; the right ones are mirrored.
+#: Facial keypoints relative to the template's head joint, m; the right ones are mirrored.
 FACE_POINTS = {
     "nose": (0.0, 0.040, 0.116),
     "leye": (0.032, 0.072, 0.092),
@@ -35,6 +35,7 @@ class PosedBody:
       head_rotation: `[3, 3]` from the head's axes at rest to the body frame.
       head_joint: `[3]`, m.
       head_scale: Size of the head relative to the template.
+      template: The mesh.
     """
 
     points: np.ndarray
@@ -42,28 +43,33 @@ class PosedBody:
     head_rotation: np.ndarray
     head_joint: np.ndarray
     head_scale: float
+    template: MeshTemplate
 
 
-def posed_body(body: Body, pose: np.ndarray, looseness: np.ndarray) -> PosedBody:
+def posed_body(
+    body: Body, pose: np.ndarray, looseness: np.ndarray, template: MeshTemplate
+) -> PosedBody:
     """Poses the mesh by linear blend skinning.
 
     Args:
       body: Proportions.
       pose: `[n_angles]`, radians.
       looseness: `[V]`, multiplier of each vertex' radius: how loose the clothes are.
+      template: The mesh.
 
     Returns:
       Points and vertices with the pelvis at the origin.
     """
     joints, rotations = forward_kinematics(body.rest_joints, pose)
-    vertices = _skinned(_rest_vertices(body, looseness), body.rest_joints, joints, rotations)
+    vertices = _skinned(
+        _rest_vertices(body, looseness, template), body.rest_joints, joints, rotations, template
+    )
     points = np.concatenate([joints, _coco_points(body, joints, rotations)])
-    return PosedBody(points, vertices, rotations[_HEAD], joints[_HEAD], body.head_scale)
+    return PosedBody(points, vertices, rotations[_HEAD], joints[_HEAD], body.head_scale, template)
 
 
-def _rest_vertices(body, looseness):
+def _rest_vertices(body, looseness, template):
     """Vertices `[V, 3]` of this body at rest."""
-    template = mesh_template()
     start, end = body.rest_joints[template.joint_a], body.rest_joints[template.joint_b]
     girths = np.array([body.trunk_girth, body.limb_girth, body.head_scale, body.scale])
     sizes = np.array([body.scale, body.scale, body.head_scale, body.scale])
@@ -74,11 +80,10 @@ def _rest_vertices(body, looseness):
     return centre + template.radial * girth[:, np.newaxis]
 
 
-def _skinned(vertices, rest_joints, joints, rotations):
+def _skinned(vertices, rest_joints, joints, rotations, template):
     """Linear blend skinning, `[V, 3]`."""
     translations = joints - (rotations @ rest_joints[..., np.newaxis])[..., 0]
     transforms = np.concatenate([rotations, translations[..., np.newaxis]], axis=-1)
-    template = mesh_template()
     # Blended once per different row of weights: rings share them.
     blended = (template.weights @ transforms.reshape(-1, 12))[template.weight_row]
     x, y, z = vertices.T

@@ -6,7 +6,7 @@ Conventions: body frame at rest (x left, y up, z front, arms hanging). `position
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -23,6 +23,7 @@ class MeshTemplate:
     """Constant arrays of the mesh: `V` vertices in rings, `F` quads.
 
     Attributes:
+      detail: Multiplier of rings and corners.
       tube_names: Names of the tubes, sides spelled out.
       joint_a: `[V]` joint at the lower end of the centre line's piece.
       joint_b: `[V]` joint at its upper end.
@@ -41,6 +42,7 @@ class MeshTemplate:
       face_angle: `[F]` around the tube, of the quad's middle.
     """
 
+    detail: int
     tube_names: tuple[str, ...]
     joint_a: np.ndarray
     joint_b: np.ndarray
@@ -77,14 +79,21 @@ def _mirrored_tube(tube: Tube) -> Tube:
 
 
 @cache
-def mesh_template() -> MeshTemplate:
-    """Returns the template, built once per process."""
+def mesh_template(detail: int = 1) -> MeshTemplate:
+    """Builds the template, once per process.
+
+    Args:
+      detail: Multiplier of rings and corners.
+
+    Returns:
+      The template.
+    """
     tubes = []
     for tube in TUBES:
         tubes.append(tube)
         if tube.joints[0].startswith("l"):
             tubes.append(_mirrored_tube(tube))
-    pieces = [_tube_arrays(tube) for tube in tubes]
+    pieces = [_tube_arrays(_refined(tube, detail)) for tube in tubes]
     starts = np.cumsum([0] + [len(piece["fraction"]) for piece in pieces])
     for index, (piece, start) in enumerate(zip(pieces, starts[:-1], strict=True)):
         piece["faces"] = piece["faces"] + start
@@ -93,7 +102,13 @@ def mesh_template() -> MeshTemplate:
     arrays = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
     weights, rows = np.unique(arrays["weights"], axis=0, return_inverse=True)
     arrays |= {"weights": weights, "weight_row": rows.reshape(-1)}
-    return MeshTemplate(tuple(tube.name for tube in tubes), **arrays)
+    return MeshTemplate(detail, tuple(tube.name for tube in tubes), **arrays)
+
+
+def _refined(tube, detail):
+    """The tube with more rings and corners."""
+    n_rings = (tube.n_rings - 1) * detail + 1
+    return replace(tube, n_sides=tube.n_sides * detail, n_rings=n_rings)
 
 
 def _tube_arrays(tube: Tube) -> dict[str, np.ndarray]:

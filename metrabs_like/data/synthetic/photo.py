@@ -29,8 +29,8 @@ def photographed(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
         picture = cv2.GaussianBlur(picture, (0, 0), (0.3 + 0.7 * u[1]) * max(1.0, side / 160))
     elif u[0] > 0.93:
         picture = _motion_blurred(picture, 2 + int(3 * u[1]), 2 * np.pi * u[2])
-    contrast = 0.75 + 0.5 * u[3]
-    tint = np.exp(rng.normal(0.0, 0.05, 3)) * (0.85 + 0.35 * u[4])
+    contrast = 0.8 + 0.4 * u[3]
+    tint = np.exp(rng.normal(0.0, 0.05, 3)) * (0.85 + 0.3 * u[4])
     middle = 118.0 + 20.0 * (u[5] - 0.5)
     picture = (picture - middle) * (contrast * tint).astype(np.float32)
     picture += (middle * tint).astype(np.float32)

@@ -45,7 +45,8 @@ _LIMITS_DEGREES = {
     "wrist_flexion": (-50, 50),
 }
 
-#: Lowest and highest value of each angle, `[n_angles, 2]`, radians. Ours, from common ranges of motion.
+#: Lowest and highest value of each angle, `[n_angles, 2]`, radians. Ours, from common ranges of
+#: motion.
 ANGLE_LIMITS = np.radians(
     [_LIMITS_DEGREES[n.removeprefix("l_").removeprefix("r_")] for n in ANGLE_NAMES]
 )
@@ -76,7 +77,7 @@ def limited(pose: np.ndarray) -> np.ndarray:
 
 
 def elevation_limit(azimuth: np.ndarray) -> np.ndarray:
-    """Returns how far the arm can be raised towards an azimuth (0 front, pi/2 sideways), radians."""
+    """Returns how far the arm can rise towards an azimuth (0 front, pi/2 sideways), radians."""
     return np.interp(azimuth, np.radians([-40, 0, 100, 150]), np.radians([120, 160, 160, 50]))
 
 

@@ -17,7 +17,8 @@ from metrabs_like.data.synthetic.pose import (
     mirrored,
 )
 
-# Weight; left leg; right leg; spread. Columns: hip flexion, abduction, rotation, knee flexion, ankle extension.
+# Weight; left leg; right leg; spread.
+# Columns: hip flexion, abduction, rotation, knee flexion, ankle extension.
 _LEGS = {
     "stand": (28, (0, 5, 8, 3, 0), (0, 5, 8, 3, 0), (5, 4, 7, 5, 4)),
     "contrapposto": (8, (2, 8, 10, 2, 0), (14, 12, 14, 26, 4), (5, 4, 7, 8, 4)),

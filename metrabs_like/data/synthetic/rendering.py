@@ -15,7 +15,6 @@ import numpy as np
 from metrabs_like.data.synthetic.appearance import Outfit
 from metrabs_like.data.synthetic.camera import Camera
 from metrabs_like.data.synthetic.face import face_features
-from metrabs_like.data.synthetic.mesh_template import mesh_template
 from metrabs_like.data.synthetic.scene import Scene
 
 SUPERSAMPLING = 2
@@ -88,8 +87,9 @@ def paint_people(canvas: np.ndarray, scene: Scene, light: Light) -> list[int]:
 def _paint_person(canvas, scene: Scene, index, light):
     """Paints one person."""
     person, view, camera = scene.people[index], scene.views[index], scene.camera
-    corners = _canvas_corners(view.pixels)[mesh_template().faces]
-    shown, depths, colours = _lit_faces(view.vertices, corners, person.outfit, light)
+    faces = person.posed.template.faces
+    corners = _canvas_corners(view.pixels)[faces]
+    shown, depths, colours = _lit_faces(view.vertices, faces, corners, person.outfit, light)
     rotation = camera.extrinsics[:3, :3] @ person.rotation
     features = face_features(
         person.posed, person.outfit, rotation, camera.world_to_camera(person.translation)
@@ -117,12 +117,12 @@ def _canvas_corners(pixels):
     return np.rint(np.clip(scaled, -3e4, 3e4) * (1 << _SHIFT)).astype(np.int32)
 
 
-def _lit_faces(vertices, corners, outfit: Outfit, light: Light):
+def _lit_faces(vertices, faces, corners, outfit: Outfit, light: Light):
     """Visible faces, their depths and lit colours."""
     first, second = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
     turn = first[:, 0].astype(np.int64) * second[:, 1] - first[:, 1].astype(np.int64) * second[:, 0]
     shown = np.flatnonzero(outfit.is_drawn & ((turn < 0) | outfit.two_sided))
-    a, b, c, d = vertices.T[:, mesh_template().faces[shown].T].transpose(1, 0, 2)
+    a, b, c, d = vertices.T[:, faces[shown].T].transpose(1, 0, 2)
     normals = _crossed(c - a, d - b)
     normals *= np.where(turn[shown] < 0, 1.0, -1.0) / np.sqrt((normals**2).sum(axis=0) + 1e-20)
     middle = 0.25 * (a + b + c + d)

@@ -15,12 +15,15 @@ from metrabs_like.data.synthetic.body import sample_body
 from metrabs_like.data.synthetic.camera import N_DISTORTION, Camera, distortion_stretch
 from metrabs_like.data.synthetic.config import SyntheticConfig
 from metrabs_like.data.synthetic.mesh import PosedBody, posed_body
+from metrabs_like.data.synthetic.mesh_template import mesh_template
 from metrabs_like.data.synthetic.pose_library import sample_pose
 
 #: Nearest depth of any part of a person, m: closer parts would not fit any lens.
 MIN_DEPTH_M = 0.3
 #: Distance between the pelvises of two people, at least, m.
 _MIN_SPACING_M = 0.45
+#: Images from this side on get a mesh of twice the resolution.
+_DETAILED_SIDE = 192
 _BODY_TO_WORLD = np.diag([1.0, -1.0, -1.0])
 
 
@@ -132,8 +135,9 @@ def _floor_places(rng, n_people, depth):
 def _placed_person(rng, config, place):
     """Draws a person and stands them on the floor."""
     body = sample_body(rng)
-    outfit = sample_outfit(rng)
-    posed = posed_body(body, sample_pose(rng), outfit.looseness)
+    template = mesh_template(2 if config.image_side >= _DETAILED_SIDE else 1)
+    outfit = sample_outfit(rng, template)
+    posed = posed_body(body, sample_pose(rng), outfit.looseness, template)
     if rng.random() < config.frontal_fraction:
         yaw = np.radians(config.frontal_yaw_degrees) * rng.uniform(-1.0, 1.0)
     else:
@@ -182,7 +186,7 @@ def _aimed_camera(rng, config, people, height, depth):
 
 
 def _framing(rng, config, extent):
-    """Share of the side that the people fill and where their middle goes, in sides from the image's."""
+    """Share of the side that the people fill, and their middle in sides from the image's."""
     kind = rng.random()
     shape = extent / extent.max()
     if kind < config.truncation_fraction:
@@ -225,7 +229,7 @@ def _normalized(points):
 
 
 def _lens(rng, config, corner_radius, largest_squared_radius):
-    """Mild distortion: a few per cent at the image corner, never folding within the people's reach."""
+    """Mild distortion: a few per cent at the image corner, never folding where people are."""
     coeffs = np.zeros(N_DISTORTION)
     if rng.random() >= config.distortion_fraction:
         return coeffs
