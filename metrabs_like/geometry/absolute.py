@@ -1,4 +1,4 @@
-"""Absolute pose from a 2D head and a root-relative 3D head: where the person stands in front of the camera.
+"""Absolute pose from a 2D head and a root-relative 3D head: where the person stands.
 
 Conventions: the reference point is the translation t that is added to a relative pose; *valid*
 points decide about t, others are translated along. Everything is per example: an example never
@@ -51,7 +51,7 @@ def reconstruct_ref_weakpersp(normalized_2d, coords3d_rel, validity_mask=None):
 def reconstruct_ref_fullpersp(
     normalized_2d, coords3d_rel, validity_mask=None, l2_regularizer=L2_REGULARIZER
 ):
-    """Finds the reference point under full perspective: regularized linear least squares over the reprojection.
+    """Finds the reference point under full perspective, by regularized linear least squares.
 
     Minimizes sum_i w_i |t_xy - n_i t_z - (n_i Z_i - XY_i)|^2 plus the ridge of the original's
     normalized system, where valid points weigh 1.0001^2 and the others 1e-8. The 3x3 normal
@@ -173,7 +173,7 @@ def _ref_arguments(normalized_2d, coords3d_rel, validity_mask):
 
 
 def _planes(coords2d, coords3d):
-    """Splits the heads into five [B, P] planes: contiguous memory vectorizes, a last dimension of 3 does not."""
+    """Splits the heads into five [B, P] planes: they vectorize, a last dimension of 3 does not."""
     return *tf.unstack(coords2d, 2, axis=-1), *tf.unstack(coords3d, 3, axis=-1)
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "MIN_DEPTH_M",
     "CropGrid",
     "back_project",
+    "corner_aligned_scale_mat",
     "distort_points",
     "fov_bounds",
     "intrinsic_matrix_from_field_of_view",
@@ -52,8 +53,8 @@ class CropGrid(TracedByValue):
     def __post_init__(self):
         if self.proc_side < 1 or self.stride < 1 or self.stride > self.proc_side:
             raise ValueError(
-                f"proc_side={self.proc_side}, stride={self.stride}: both must be positive and the stride at most the side, "
-                "e.g. proc_side=256, stride=32."
+                f"proc_side={self.proc_side}, stride={self.stride}: both must be positive and the "
+                "stride at most the side, e.g. proc_side=256, stride=32."
             )
 
 
@@ -135,7 +136,7 @@ def project_pose(coords3d, intrinsic_matrix):
 
 
 def back_project(camcoords2d, delta_z, z_offset):
-    """Lifts normalized image points with known depth to camera space: (x, y, 1) * (delta_z + z_offset).
+    """Lifts normalized image points with known depth: (x, y, 1) * (delta_z + z_offset).
 
     Args:
       camcoords2d: float `[B, P, 2]`, normalized.
@@ -179,7 +180,17 @@ def fov_bounds(grid, border_factor):
 
 
 def planes_within_fov(u, v, grid, border_factor):
-    """Tells which pixels, given as planes u and v, are inside the field of view; see `is_within_fov`."""
+    """Tells which pixels are inside the field of view, on planes; see `is_within_fov`.
+
+    Args:
+      u: float `[...]`, px in the crop.
+      v: the same.
+      grid: CropGrid.
+      border_factor: Python number.
+
+    Returns:
+      bool `[...]`. No gradient.
+    """
     low, high = (tf.cast(bound, u.dtype) for bound in fov_bounds(grid, border_factor))
     return (u >= low) & (u <= high) & (v >= low) & (v <= high)
 
@@ -203,7 +214,7 @@ def is_within_fov(imcoords, grid, border_factor=0.75):
 
 
 def normalized_planes(u, v, intrinsic_matrix):
-    """Removes the intrinsics: the first two coordinates of K^-1 (u, v, 1), with the inverse spelled out.
+    """Removes the intrinsics: the first two coordinates of K^-1 (u, v, 1).
 
     The 3x3 inverse by cofactors compiles everywhere, under XLA and in LiteRT.
 
@@ -246,3 +257,24 @@ def intrinsic_matrix_from_field_of_view(fov_degrees, imshape):
     zero, one = tf.zeros_like(focal), tf.ones_like(focal)
     rows = [focal, zero, imshape[1] / 2, zero, focal, imshape[0] / 2, zero, zero, one]
     return tf.reshape(tf.stack(rows), [1, 3, 3])
+
+
+def corner_aligned_scale_mat(factor):
+    """Builds the map of pixel coordinates under a resize that keeps the image's outer corners.
+
+    Pixel centres are integers, so that the corner of an image lies at -0.5:
+    new = factor * (old + 0.5) - 0.5.
+
+    Args:
+      factor: scalar, new size over old size.
+
+    Returns:
+      float32 `[3, 3]`, acts on (x, y, 1); multiplied to intrinsics from the left it resizes them.
+
+    References:
+      Released code of MeTRAbs.
+    """
+    factor = as_float(factor)
+    shift, zero, one = (factor - 1) / 2, tf.zeros_like(factor), tf.ones_like(factor)
+    rows = [factor, zero, shift, zero, factor, shift, zero, zero, one]
+    return tf.reshape(tf.stack(rows), [3, 3])

@@ -28,7 +28,8 @@ def distort_points(points, distortion_coeffs, model="opencv"):
     Raises:
       ValueError: if the model is unknown or has not this many coefficients.
 
-    Gradient: to both arguments. NaN stays in its point.
+    Gradient: to both arguments; that of the fisheye model is 0 on the optical axis itself (as the
+    released code). NaN stays in its point.
 
     References:
       OpenCV documentation of calib3d; released code of MeTRAbs and Neural Localizer Fields.
@@ -36,8 +37,8 @@ def distort_points(points, distortion_coeffs, model="opencv"):
     points, coeffs = _prepare(points, distortion_coeffs, model)
     x, y = points[..., 0], points[..., 1]
     if model == "fisheye":
-        radius, theta, _ = _fisheye_angles(x, y)
-        scale = theta * _fisheye_polynomial(theta, coeffs)[0] / radius
+        radius, theta = _fisheye_angles(x, y)
+        scale = tf.math.divide_no_nan(theta * _fisheye_polynomial(theta, coeffs)[0], radius)
         return tf.stack([x * scale, y * scale], axis=-1)
     a, b, c_x, c_y = _brown_terms(x, y, coeffs)
     return tf.stack([x * (a + b) + c_x, y * (a + b) + c_y], axis=-1)
@@ -85,7 +86,8 @@ def _prepare(points, distortion_coeffs, model):
     if n is None or n > 12 or (model == "fisheye" and n != 4):
         wanted = "exactly 4" if model == "fisheye" else "at most 12"
         raise ValueError(
-            f"`distortion_coeffs` has {n} coefficients, but the {model} model takes {wanted}: pass them in OpenCV order."
+            f"`distortion_coeffs` has {n} coefficients, but the {model} model takes {wanted}: "
+            "pass them in OpenCV order."
         )
     for _ in range(points.shape.rank - 1 - (coeffs.shape.rank - 1)):
         coeffs = coeffs[..., tf.newaxis, :]
@@ -103,16 +105,16 @@ def _brown_terms(x, y, coeffs):
 
 
 def _fisheye_angles(x, y):
-    """Returns (radius, arctan of it, whether it is positive); radius 0 becomes a tiny one, where the ratio is 1."""
-    tiny = tf.constant(1e-12, x.dtype)
+    """Returns the radius and its arctan, both with gradient 0 where they are 0."""
     square = x * x + y * y
-    positive = square > tiny
-    radius = tf.sqrt(tf.where(positive, square, tiny))
-    return radius, tf.atan(radius), positive
+    is_positive = square > 0
+    radius = tf.sqrt(tf.where(is_positive, square, tf.ones_like(square)))
+    radius = tf.where(is_positive, radius, tf.zeros_like(square))
+    return radius, tf.atan(radius)
 
 
 def _fisheye_polynomial(theta, coeffs):
-    """Returns theta_d / theta and its derivative's counterpart d(theta_d) / d(theta)."""
+    """Returns theta_d / theta and d(theta_d) / d(theta)."""
     k1, k2, k3, k4 = coeffs
     t2 = theta * theta
     ratio = 1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4)))
@@ -122,10 +124,10 @@ def _fisheye_polynomial(theta, coeffs):
 
 def _undistort_fisheye(x, y, coeffs, n_steps):
     """Inverts the fisheye polynomial by Newton steps on the angle."""
-    theta_distorted, _, _ = _fisheye_angles(x, y)
+    theta_distorted, _ = _fisheye_angles(x, y)
     theta = theta_distorted
     for _ in range(n_steps):
         ratio, slope = _fisheye_polynomial(theta, coeffs)
         theta -= (theta * ratio - theta_distorted) / slope
-    scale = tf.tan(theta) / theta_distorted
+    scale = tf.math.divide_no_nan(tf.tan(theta), theta_distorted)
     return tf.stack([x * scale, y * scale], axis=-1)

@@ -98,7 +98,7 @@ def solve_full_perspective(n_x, n_y, x, y, z, is_valid, l2_regularizer):
 
 
 def _weights(n_x, n_y, x, y, z, is_valid):
-    """Returns each point's weight in the normal equations, and 1 / (number of valid points) at valid points."""
+    """Returns each point's weight, and 1 / (number of valid points) at valid points."""
     one, zero = tf.ones([], x.dtype), tf.zeros([], x.dtype)
     # A sum keeps NaN and Inf, and both compare as not small.
     is_small = tf.abs(n_x) + tf.abs(n_y) + tf.abs(x) + tf.abs(y) + tf.abs(z) < LARGEST_COORD

@@ -1,4 +1,4 @@
-"""Losses of metric-scale pose: relative and absolute 3D, and 2D reprojection, each with predicted uncertainty.
+"""Losses of metric-scale pose with predicted uncertainty: relative and absolute 3D, 2D.
 
 Conventions: camera frame, metres, pixels of the crop. `inps` and `preds` are mappings. Each loss is
 a mean over the valid points of the whole batch; sums and counts are available as `LossTerm`s for
@@ -36,7 +36,7 @@ NEAR_M = 0.3
 FAR_M = 5.0
 # The absolute loss expects this multiple of the predicted uncertainty (released code).
 ABS_UNCERT_FACTOR = 4.0
-# Margin around the crop inside which 2D errors count, in crop sides of 256 px per 20 strides (released code).
+# Border factor of the 2D losses per pixel of the crop (released code): negative, a margin.
 FOV_BORDER = -20.0 / 256.0
 
 
@@ -233,12 +233,12 @@ def _reprojection_term(true2d, pred, uncert, intrinsics, mask, config):
 
 
 def _not_false(condition, pred):
-    """Lets a condition on predictions hold for non-finite ones: a broken prediction must not hide from the loss."""
+    """Makes a condition hold for non-finite predictions: they must not hide from the loss."""
     return condition | ~tf.math.is_finite(pred[0] + pred[1] + pred[2])
 
 
 def _root_mask(true, pred, root_index, valid):
-    """Returns bool [B, P], true at each example's usable root, false everywhere if the mean is wanted."""
+    """Returns bool [B, P], true at each example's usable root if it has one."""
     root_index = tf.reshape(root_index, [-1, 1])
     is_root = tf.range(tf.shape(true)[1])[tf.newaxis] == root_index
     is_finite = tf.math.is_finite(tf.reduce_sum(true, -1) + tf.reduce_sum(pred, -1))
@@ -246,7 +246,7 @@ def _root_mask(true, pred, root_index, valid):
 
 
 def _centred_square(diff, is_root, valid):
-    """Returns the squared norm of the differences less the root's, or less their mean where there is no root."""
+    """Returns the squared norm of the differences, less the root's or, without a root, the mean."""
     has_root = tf.reduce_any(is_root, axis=1, keepdims=True)
     share = tf.cast(tf.where(has_root, is_root, valid), diff[0].dtype)
     share = tf.math.divide_no_nan(share, tf.reduce_sum(share, 1, keepdims=True))
@@ -255,7 +255,7 @@ def _centred_square(diff, is_root, valid):
 
 
 def _safe_planes(coords3d, keep):
-    """Splits [B, P, 3] into planes, with (0, 0, 1) at dropped points: finite for every later operation."""
+    """Splits [B, P, 3] into planes, with the harmless (0, 0, 1) at dropped points."""
     x, y, z = tf.unstack(coords3d, 3, axis=-1)
     zero, one = tf.zeros([], z.dtype), tf.ones([], z.dtype)
     return tf.where(keep, x, zero), tf.where(keep, y, zero), tf.where(keep, z, one)

@@ -52,7 +52,8 @@ def combine(terms, counts=None):
     missing = [] if counts is None else [name for name in terms if name not in counts]
     if missing:
         raise ValueError(
-            f"`counts` has no entry for {missing}: pass one count per term, the terms are {list(terms)}."
+            f"`counts` has no entry for {missing}: pass one count per term, "
+            f"the terms are {list(terms)}."
         )
     means = {
         name: term.mean(None if counts is None else counts[name]) for name, term in terms.items()

@@ -58,7 +58,11 @@ def norm_of_square(square, uncert, n_dims, config):
         return charbonnier_of_square(square, n_dims, EPSILON_WITHOUT_UNCERT)
     if not config.nll_loss:
         return charbonnier_of_square(square, n_dims, config.charb_eps)
-    return _likelihood(square / tf.square(uncert), uncert, n_dims, config)
+    # A square that overflows after the division must not reach it: 0 * Inf in the backward pass is NaN.
+    overflows = tf.math.is_inf(tf.stop_gradient(square / tf.square(uncert)))
+    scaled = tf.where(overflows, tf.zeros_like(square), square) / tf.square(uncert)
+    infinite = tf.constant(float("inf"), square.dtype)
+    return _likelihood(tf.where(overflows, infinite, scaled), uncert, n_dims, config)
 
 
 def _likelihood(scaled_square, uncert, n_dims, config):

@@ -77,8 +77,8 @@ def decode_features(features, weights, *, uncert_bias=0.0, uncert_bias2=0.001):
     n_rows = features.shape[-1] + 1
     if weights.shape[-1] % n_rows:
         raise ValueError(
-            f"`weights` has {weights.shape[-1]} numbers per point, which are not {n_rows} rows: pass "
-            f"(channels + 1) * (2 + depth) numbers, the features have {n_rows - 1} channels."
+            f"`weights` has {weights.shape[-1]} numbers per point, no multiple of {n_rows}: pass "
+            f"(channels + 1) * (2 + depth), the features have {n_rows - 1} channels."
         )
     per_example = weights.shape.rank == 3
     check_shapes(
@@ -104,7 +104,7 @@ def reconstruct_absolute(
     full_perspective_start_step=FULL_PERSPECTIVE_START_STEP,
     l2_regularizer=absolute.L2_REGULARIZER,
 ):
-    """Reconstructs absolute points as training does: weak perspective first, full perspective later.
+    """Reconstructs absolute points as training does: weak perspective first, then full perspective.
 
     The weak form has gradients that stay tame while the heads are random; the full one is exact.
 
