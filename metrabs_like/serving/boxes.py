@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from ..geometry import warping
-from .augmentation import Views
-from .cameras import Cameras
-from .crops import render_crops
+from metrabs_like.geometry import warping
+from metrabs_like.serving.augmentation import Views
+from metrabs_like.serving.cameras import Cameras
+from metrabs_like.serving.crops import render_crops
 
 CropPredictor = Callable[[tf.Tensor, tf.Tensor], Mapping[str, tf.Tensor]]
 
@@ -43,7 +43,7 @@ def crop_predictor(network: Callable, decode: Callable) -> CropPredictor:
     Args:
       network: Keras model, dict of `image` `[N, S, S, 3]` 0..1 and `intrinsics` `[N, 3, 3]` px to a
         dict of outputs.
-      decode: function of outputs and inputs to `coords3d_abs` `[N, P, 3]` m and `uncert` `[N, P]` m.
+      decode: function of outputs and inputs to `coords3d_abs` `[N, P, 3]` and `uncert` `[N, P]`, m.
 
     Returns:
       What `PosePredictor` takes; the network runs in inference mode.
@@ -62,7 +62,8 @@ def checked_crop_predictor(predictor: CropPredictor, side: int, n_points: int) -
     """Gives a crop predictor a fixed signature and checks what it returns.
 
     Args:
-      predictor: see `CropNetwork.predict`; further outputs are dropped.
+      predictor: see `CropNetwork.predict`; further outputs are dropped. Control flow on tensors
+        must be TensorFlow's (`tf.cond`): nothing is rewritten.
       side: `S`, px.
       n_points: `P`.
 
@@ -92,7 +93,7 @@ def checked_crop_predictor(predictor: CropPredictor, side: int, n_points: int) -
         tf.TensorSpec((None, side, side, 3), tf.float32, "images"),
         tf.TensorSpec((None, 3, 3), tf.float32, "intrinsics"),
     )
-    traced = tf.function(predict_crops, input_signature=specs)
+    traced = tf.function(predict_crops, input_signature=specs, autograph=False)
     traced.get_concrete_function()
     return traced
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from ..geometry import camera
-from .checks import checked
+from metrabs_like.geometry import camera
+from metrabs_like.serving.checks import checked
 
 UNKNOWN_INTRINSIC_MATRIX = ((-1.0, -1.0, -1.0),) * 3
 DEFAULT_DISTORTION = (0.0,) * 5

@@ -10,7 +10,7 @@ outside the image.
 
 import tensorflow as tf
 
-from ..geometry import warping
+from metrabs_like.geometry import warping
 
 
 def render_crops(

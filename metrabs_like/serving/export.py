@@ -6,7 +6,7 @@ import tempfile
 
 import tensorflow as tf
 
-from .multiperson import PosePredictor
+from metrabs_like.serving.multiperson import PosePredictor
 
 
 def save(predictor: PosePredictor, path: str | os.PathLike) -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from .. import skeletons
-from .checks import checked
+from metrabs_like import skeletons
+from metrabs_like.serving.checks import checked
 
 
 def part_skeletons(skeleton: skeletons.Skeleton) -> dict[str, skeletons.Skeleton]:

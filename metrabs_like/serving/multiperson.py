@@ -12,12 +12,16 @@ import math
 
 import tensorflow as tf
 
-from .. import units
-from ..geometry import camera
-from ..skeletons import Skeleton
-from .augmentation import ROTATION_RANGE_DEGREES, make_views
-from .boxes import CropNetwork, CropPredictor, checked_crop_predictor, predict_boxes
-from .cameras import (
+from metrabs_like import units
+from metrabs_like.geometry import camera
+from metrabs_like.serving.augmentation import ROTATION_RANGE_DEGREES, make_views
+from metrabs_like.serving.boxes import (
+    CropNetwork,
+    CropPredictor,
+    checked_crop_predictor,
+    predict_boxes,
+)
+from metrabs_like.serving.cameras import (
     DEFAULT_DISTORTION,
     DEFAULT_EXTRINSIC_MATRIX,
     DEFAULT_WORLD_UP,
@@ -25,10 +29,12 @@ from .cameras import (
     camera_to_world,
     resolve,
 )
-from .checks import checked, checked_boxes, checked_options
-from .joints import JointTables
+from metrabs_like.serving.checks import checked, checked_boxes, checked_options
+from metrabs_like.serving.joints import JointTables
+from metrabs_like.skeletons import Skeleton
 
-BOX_PADDING = 0.2
+#: The default of `data.pipeline.PipelineConfig`, on whose crops models train.
+BOX_PADDING = 0.25
 
 _IMAGE = tf.TensorSpec((None, None, None, 3), tf.uint8, "images")
 _CAMERAS = (
@@ -108,12 +114,13 @@ class PosePredictor(tf.Module):
         self._crop_variables = list(self.predict_crops.get_concrete_function().graph.variables)
 
     @tf.function(
+        autograph=False,
         input_signature=[
             tf.TensorSpec((None, None, 3), tf.uint8, "image"),
             tf.TensorSpec((None, None), tf.float32, "boxes"),
             *(tf.TensorSpec(spec.shape[1:], spec.dtype, spec.name) for spec in _CAMERAS),
             *_OPTIONS,
-        ]
+        ],
     )
     def estimate_poses(
         self,
@@ -177,12 +184,13 @@ class PosePredictor(tf.Module):
         return {name: ragged.flat_values for name, ragged in result.items()}
 
     @tf.function(
+        autograph=False,
         input_signature=[
             _IMAGE,
             tf.RaggedTensorSpec((None, None, None), tf.float32, ragged_rank=1),
             *_CAMERAS,
             *_OPTIONS,
-        ]
+        ],
     )
     def estimate_poses_batched(
         self,
@@ -234,12 +242,13 @@ class PosePredictor(tf.Module):
         )
 
     @tf.function(
+        autograph=False,
         input_signature=[
             _IMAGE,
             tf.TensorSpec((None, None, 4), tf.float32, "boxes"),
             tf.TensorSpec((None,), tf.int32, "n_boxes"),
             *_CAMERAS,
-        ]
+        ],
     )
     def serve(self, images, boxes, n_boxes, intrinsic_matrix, distortion_coeffs, extrinsic_matrix):
         """Answers a TF Serving request: dense, since Serving cannot return ragged tensors.
