@@ -46,7 +46,7 @@ def prepare(batch, config, seed):
     if not kinds:
         raise ValueError(f"the batch has kinds {sorted(batch)}; it needs at least one of {KINDS}")
     camera = {key: tf.concat([batch[k][key] for k in kinds], 0) for key in _CAMERA_KEYS}
-    image = _warp(
+    image = warp_images(
         tf.concat([batch[k]["window"] for k in kinds], 0),
         camera["window_intrinsics"],
         camera["distortion_coeffs"],
@@ -89,7 +89,3 @@ def split_by_kind(tensors, targets):
         parts[kind] = {key: value[start:stop] for key, value in tensors.items()}
         start = stop
     return parts
-
-
-# XLA fuses the gathers of the bilinear sampling: several times faster than op by op
-_warp = tf.function(warp_images, jit_compile=True, autograph=False)

@@ -4,6 +4,7 @@ import os
 
 from metrabs_like.systems.metrabs.config import Config
 from metrabs_like.systems.metrabs.model import build_model
+from metrabs_like.training.checkpoints import load_weights, save_weights
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
@@ -40,11 +41,7 @@ def load_preset(name):
     with open(os.path.join(folder, CONFIG_FILE), encoding="utf-8") as file:
         config = Config.from_json(file.read())
     model = build_model(config)
-    path = os.path.join(folder, WEIGHTS_FILE)
-    try:
-        model.load_weights(path)
-    except (ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} does not hold the weights of {CONFIG_FILE}: {error}") from error
+    load_weights(model, os.path.join(folder, WEIGHTS_FILE))
     return model, config
 
 
@@ -59,7 +56,7 @@ def save_preset(folder, model, config):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, CONFIG_FILE), "w", encoding="utf-8") as file:
         file.write(config.to_json() + "\n")
-    model.save_weights(os.path.join(folder, WEIGHTS_FILE))
+    save_weights(model, os.path.join(folder, WEIGHTS_FILE))
 
 
 def _is_preset(folder):
