@@ -12,7 +12,12 @@ import numpy as np
 
 from metrabs_like.data.synthetic.appearance import Outfit, sample_outfit
 from metrabs_like.data.synthetic.body import sample_body
-from metrabs_like.data.synthetic.camera import N_DISTORTION, Camera, distortion_stretch
+from metrabs_like.data.synthetic.camera import (
+    N_DISTORTION,
+    Camera,
+    distorted_points,
+    distortion_stretch,
+)
 from metrabs_like.data.synthetic.config import SyntheticConfig
 from metrabs_like.data.synthetic.mesh import PosedBody, posed_body
 from metrabs_like.data.synthetic.mesh_template import mesh_template
@@ -169,7 +174,7 @@ def _aimed_camera(rng, config, people, height, depth):
     relative = vertices - position
     normalized = _normalized(relative @ rotation.T)
     extent = np.ptp(normalized, axis=0)
-    fill, shift = _framing(rng, config, extent)
+    fill, shift, is_cut = _framing(rng, config, extent)
     side = config.image_side
     focal = float(np.clip(fill * side / extent.max(), 0.4 * side, 40.0 * side))
     centre = 0.5 * (normalized.min(axis=0) + normalized.max(axis=0)) - shift * side / focal
@@ -177,16 +182,23 @@ def _aimed_camera(rng, config, people, height, depth):
     extrinsics = np.eye(4)
     extrinsics[:3, :3] = rotation
     extrinsics[:3, 3] = -rotation @ position
+    normalized = _normalized(relative @ rotation.T)
+    largest = (normalized**2).sum(axis=-1).max()
+    coeffs = _lens(rng, config, 0.5 * np.sqrt(2.0) * side / focal, largest)
     aspect = 1.0 + rng.normal(0.0, 0.003)
     principal = 0.5 * (side - 1) + rng.normal(0.0, 0.015, size=2) * side
+    if not is_cut:  # turning and lens have moved the outline a little: make sure that it fits
+        seen = distorted_points(normalized, coeffs)
+        room = np.concatenate(
+            [principal / -seen.min(axis=0), (side - principal) / seen.max(axis=0)]
+        )
+        focal = min(focal, 0.98 * room[room > 0].min(initial=np.inf))
     intrinsics = np.array([[focal, 0, principal[0]], [0, focal * aspect, principal[1]], [0, 0, 1]])
-    radii = (_normalized(relative @ rotation.T) ** 2).sum(axis=-1)
-    coeffs = _lens(rng, config, 0.5 * np.sqrt(2.0) * side / focal, radii.max())
     return Camera(intrinsics, coeffs, extrinsics)
 
 
 def _framing(rng, config, extent):
-    """Share of the side that the people fill, and their middle in sides from the image's."""
+    """Share of the side that people fill, their middle in sides from the image's, if cut."""
     kind = rng.random()
     shape = extent / extent.max()
     if kind < config.truncation_fraction:
@@ -196,10 +208,10 @@ def _framing(rng, config, extent):
         free = np.maximum(0.5 * (1.0 - fill * shape), 0.0)
         edge = free + hidden
         sign = np.where(rng.random(2) < (0.5, 0.8), 1.0, -1.0)
-        return fill, sign * edge
+        return fill, sign * edge, True
     small = kind < config.truncation_fraction + config.small_fraction
     fill = rng.uniform(0.25, 0.5) if small else rng.uniform(0.5, 0.95)
-    return fill, rng.uniform(-0.5, 0.5, size=2) * (1.0 - fill * shape) * 0.9
+    return fill, rng.uniform(-0.5, 0.5, size=2) * (1.0 - fill * shape) * 0.9, False
 
 
 def _looking(direction, roll):
