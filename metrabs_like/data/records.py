@@ -143,7 +143,9 @@ def encode_record(record: Record) -> bytes:
         "camera/extrinsics": _float_feature(extrinsics),
         **_people_features(record),
     }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    # Deterministic: equal records give equal bytes, so that a shard's SHA-256 can be compared.
+    return example.SerializeToString(deterministic=True)
 
 
 def parse_record(serialized, n_points: int) -> dict:
