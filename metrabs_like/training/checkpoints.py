@@ -76,21 +76,24 @@ class RunCheckpoints:
         self._check_contents()
         for step in reversed(steps):
             path = self._folder / f"step-{step}"
-            try:
-                self._checkpoint.restore(str(path)).assert_existing_objects_matched()
+            damage = _damage(path)
+            if not damage:
+                self._restore_one(path)
                 return step
-            except tf.errors.OpError as error:
-                message = str(error).splitlines()[0]
-                warnings.warn(f"checkpoint {path} is damaged, passed over: {message}", stacklevel=2)
-            except (AssertionError, ValueError) as error:
-                raise ValueError(
-                    f"checkpoint {path} does not fit this run ({str(error)[:500]}): continue with "
-                    "the settings that wrote it, or choose another workdir."
-                ) from error
+            warnings.warn(f"checkpoint {path} is damaged, passed over: {damage}", stacklevel=2)
         raise ValueError(
             f"no checkpoint in {self._folder} is readable (steps {steps}): delete the folder to "
             "start anew, or put back a copy."
         )
+
+    def _restore_one(self, path):
+        try:
+            self._checkpoint.restore(str(path)).assert_existing_objects_matched()
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            raise ValueError(
+                f"checkpoint {path} does not fit this run ({_shortened(error)}): continue with the "
+                "settings and data that wrote it, or choose another workdir."
+            ) from error
 
     def _check_contents(self):
         path = self._folder / _CONTENTS_NAME
@@ -141,7 +144,7 @@ def load_weights(model, path):
         model.load_weights(str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"weights={str(path)!r} does not fit the model {model.name!r} ({str(error)[:500]}): "
+            f"weights={str(path)!r} does not fit the model {model.name!r} ({_shortened(error)}): "
             "give the file that belongs to this model's configuration."
         ) from error
 
@@ -160,6 +163,25 @@ def make_folder(folder) -> pathlib.Path:
     if not os.access(folder, os.W_OK):
         raise ValueError(f"the folder {folder} is not writable: choose another.")
     return folder
+
+
+def _damage(path) -> str:
+    """Reads every tensor, which checks its checksum; returns what is wrong, or ''."""
+    try:
+        dtypes = tf.train.load_checkpoint(str(path)).get_variable_to_dtype_map()
+        tf.raw_ops.RestoreV2(
+            prefix=str(path),
+            tensor_names=list(dtypes),
+            shape_and_slices=[""] * len(dtypes),
+            dtypes=list(dtypes.values()),
+        )
+    except Exception as error:  # the reader raises IndexError, OpError and more
+        return _shortened(error)
+    return ""
+
+
+def _shortened(error) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _contents(model, optimizers):

@@ -1,6 +1,7 @@
 """Trains the toy system as a real process: `run_toy.py WORKDIR STEPS [field=value ...]`."""
 
 import sys
+import time
 
 import tensorflow as tf
 
@@ -15,7 +16,10 @@ def dataset(seed=3, batch_size=8):
     return examples.shuffle(16, seed=seed).batch(batch_size, drop_remainder=True).prefetch(1)
 
 
-def run(workdir, *, actions=(), data=None, model=None, **settings):
+def run(workdir, *, actions=(), data=None, model=None, pause=0.0, **settings):
+    """Trains; `pause` seconds after each step make room for a kill."""
+    if pause:
+        actions = [*actions, training.Action(lambda step, logs: time.sleep(pause), every=1)]
     settings = dict(learning_rate=0.01, log_every=5, checkpoint_every=10, steps=30) | settings
     config = training.TrainConfig(**settings)
     strategy = training.make_strategy(config.distribution)

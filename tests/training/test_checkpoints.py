@@ -1,0 +1,132 @@
+"""Checkpoints and weight files that do not fit, are damaged, or come from the other Keras."""
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from metrabs_like.training import checkpoints
+from tests.training import run_toy, toy
+
+
+def other_model():
+    inputs = tf.keras.Input((4,), name="x")
+    x = tf.keras.layers.Dense(9, activation="tanh", name="backbone")(inputs)
+    x = tf.keras.layers.BatchNormalization()(x)
+    return tf.keras.Model({"x": inputs}, {"y": tf.keras.layers.Dense(3, name="head")(x)})
+
+
+def test_checkpoint_of_another_model_names_what_differs(tmp_path):
+    run_toy.run(tmp_path, steps=2)
+    with pytest.raises(ValueError, match=r"another model.*\[4, 8\].*there.*\[4, 9\].*here"):
+        run_toy.run(tmp_path, steps=4, model=other_model())
+
+
+def test_checkpoint_of_another_optimizer_names_it(tmp_path):
+    run_toy.run(tmp_path, steps=2)
+    with pytest.raises(ValueError, match="SGD.*here.*another workdir"):
+        run_toy.run(tmp_path, steps=4, optimizer="sgd")
+
+
+def test_checkpoint_of_another_dataset_says_so(tmp_path):
+    run_toy.run(tmp_path, steps=2)
+    with pytest.raises(ValueError, match="does not fit this run.*settings and data"):
+        run_toy.run(tmp_path, steps=4, data=tf.data.Dataset.from_tensors(toy.toy_batch(8)).repeat())
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "index", "empty"])
+def test_damaged_last_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
+    whole, model1 = run_toy.run(tmp_path / "a", steps=20, log_every=20)
+    run_toy.run(tmp_path / "b", steps=20, log_every=20)
+    suffix = "index" if damage == "index" else "data-00000-of-00001"
+    path = tmp_path / "b" / "checkpoints" / f"step-20.{suffix}"
+    content = path.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    path.write_bytes({"flipped": flipped, "empty": b""}.get(damage, content[:middle]))
+    with pytest.warns(UserWarning, match="step-20 is damaged"):
+        again, model2 = run_toy.run(tmp_path / "b", steps=20, log_every=20)
+    assert again.resumed_from == 10
+    assert again.logs["loss"] == whole.logs["loss"]
+    np.testing.assert_array_equal(toy.weights_of(model1), toy.weights_of(model2))
+
+
+def test_no_readable_checkpoint_is_an_error_not_a_fresh_start(tmp_path):
+    run_toy.run(tmp_path, steps=5)
+    for path in (tmp_path / "checkpoints").glob("*.data*"):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="no checkpoint.*is readable"):
+        run_toy.run(tmp_path, steps=6)
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    run_toy.run(tmp_path, steps=25, checkpoint_every=5, checkpoints_kept=2)
+    names = {p.name for p in (tmp_path / "checkpoints").glob("*.index")}
+    assert names == {"step-20.index", "step-25.index"}
+
+
+def test_unwritable_workdir_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot create the folder.*file.*choose another"):
+        run_toy.run(tmp_path / "file" / "run", steps=1)
+
+
+def nested_model():
+    """A backbone model inside a model, with layers inside a layer."""
+    inner_in = tf.keras.Input((8, 8, 3))
+    x = tf.keras.layers.Conv2D(4, 3, name="conv")(inner_in)
+    x = tf.keras.layers.BatchNormalization(name="norm")(x)
+    backbone = tf.keras.Model(inner_in, x, name="backbone")
+    inputs = tf.keras.Input((8, 8, 3), name="image")
+    x = tf.keras.layers.TimeDistributed(tf.keras.layers.Dense(5))(backbone(inputs))
+    model = tf.keras.Model({"image": inputs}, {"out": tf.keras.layers.Dense(2, name="head")(x)})
+    for i, variable in enumerate(model.weights):
+        variable.assign(np.random.default_rng(i).normal(size=variable.shape))
+    return model
+
+
+def test_weights_round_trip_of_nested_models(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    model = nested_model()
+    checkpoints.save_weights(model, path)
+    wanted = toy.weights_of(model)
+    for variable in model.weights:
+        variable.assign(tf.zeros_like(variable))
+    checkpoints.load_weights(model, path)
+    np.testing.assert_array_equal(toy.weights_of(model), wanted)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.weights.h5"]
+
+
+def test_weight_file_layout_is_the_one_that_both_keras_generations_read(tmp_path):
+    """Each lane asserts the same paths; a file with them was read by the other in both directions."""
+    path = tmp_path / "model.weights.h5"
+    checkpoints.save_weights(nested_model(), path)
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, x: found.update({name: x.shape}) if isinstance(x, h5py.Dataset) else None
+        )
+    assert found == {
+        "layers/dense/vars/0": (5, 2),
+        "layers/dense/vars/1": (2,),
+        "layers/functional/layers/batch_normalization/vars/0": (4,),
+        "layers/functional/layers/batch_normalization/vars/1": (4,),
+        "layers/functional/layers/batch_normalization/vars/2": (4,),
+        "layers/functional/layers/batch_normalization/vars/3": (4,),
+        "layers/functional/layers/conv2d/vars/0": (3, 3, 3, 4),
+        "layers/functional/layers/conv2d/vars/1": (4,),
+        "layers/time_distributed/layer/vars/0": (4, 5),
+        "layers/time_distributed/layer/vars/1": (5,),
+    }
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    checkpoints.save_weights(other_model(), path)
+    with pytest.raises(ValueError, match="does not fit the model.*configuration"):
+        checkpoints.load_weights(toy.toy_model(batch_norm=True), path)
+    path.write_bytes(b"not a weight file")
+    with pytest.raises(ValueError, match="does not fit the model"):
+        checkpoints.load_weights(other_model(), path)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        checkpoints.load_weights(other_model(), tmp_path / "none.weights.h5")
