@@ -264,8 +264,10 @@ def test_images_do_not_depend_on_the_shards():
 
 
 def test_images_do_not_depend_on_the_process():
+    """Another process, without TensorFlow and with another history, draws the same images."""
     program = (
-        "import sys, hashlib\n"
+        "import sys, hashlib, unittest.mock\n"
+        "sys.modules['tensorflow'] = unittest.mock.MagicMock()\n"
         "from metrabs_like.data.synthetic import SyntheticConfig, generate_image\n"
         "c = SyntheticConfig(n_images=9, seed=11)\n"
         "h = hashlib.sha256()\n"

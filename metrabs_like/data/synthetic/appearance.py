@@ -96,7 +96,7 @@ def sample_outfit(rng: np.random.Generator, template: MeshTemplate) -> Outfit:
     is_shown_vertex[template.faces[is_drawn]] = True
     return Outfit(
         looseness=_looseness(cut, template),
-        colours=np.clip(palette[material] * shade[:, np.newaxis], 0.0, 255.0),
+        colours=np.abs(palette[material] * shade[:, np.newaxis]),
         is_drawn=is_drawn,
         is_shown_vertex=is_shown_vertex,
         two_sided=~regions.is_body,
@@ -226,7 +226,7 @@ def _looseness(cut, template):
     loose[sleeved] = 1.0 + 1.3 * (cut["shirt_loose"] - 1.0)
     covered = leg < cut["trousers"]
     # Wide trousers hang straight down, so the calf gains more than the thigh.
-    loose[covered] = 1.0 + (cut["trouser_loose"] - 1.0) * (0.4 + np.clip(leg[covered], 0.0, 2.0))
+    loose[covered] = 1.0 + (cut["trouser_loose"] - 1.0) * (0.4 + np.abs(leg[covered]))
     if cut["hair"] != "bald":
         loose[head > 0.6] = 1.07
     return loose
@@ -330,7 +330,7 @@ def _sample_cloth_colour(rng, dark):
     else:
         saturation = 0.15 + 0.75 * saturation
     wheel = np.abs((hue + np.array([0.0, 2 / 3, 1 / 3])) % 1.0 * 6.0 - 3.0) - 1.0
-    return 255.0 * value * (1.0 - saturation + saturation * np.clip(wheel, 0.0, 1.0))
+    return 255.0 * value * (1.0 - saturation + saturation * np.minimum(np.maximum(wheel, 0.0), 1.0))
 
 
 def _picked(rng, rows):

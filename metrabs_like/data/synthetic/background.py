@@ -89,32 +89,39 @@ def cast_shadow(picture: np.ndarray, camera: Camera, pieces: np.ndarray, strengt
     seen = seen[(seen[..., 2] > 0.1).all(axis=-1)]
     if not len(seen):
         return
-    pixels = np.clip(camera.camera_to_image(seen), -3e4, 3e4)
+    pixels = np.minimum(np.maximum(camera.camera_to_image(seen), -3e4), 3e4)
     shade = np.zeros(picture.shape[:2], dtype=np.float32)
     for corners in np.rint(pixels * 16.0).astype(np.int32):
         cv2.fillConvexPoly(shade, cv2.convexHull(corners), strength, cv2.LINE_8, 4)
     side = picture.shape[0]
     shade = cv2.blur(shade, (side // 20 | 1, side // 40 | 1))
-    picture *= (1.0 - shade)[..., np.newaxis]
+    picture *= _as_rgb(1.0 - shade)
 
 
 _ANGLES = np.linspace(0.0, 2.0 * np.pi, 6, endpoint=False)
 _DISC = 0.12 * np.stack([np.cos(_ANGLES), np.zeros(6), np.sin(_ANGLES)], axis=-1)
 
 
+def _as_rgb(grey):
+    """Three equal channels; broadcasting over so short an axis would be slow."""
+    return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+
+
 def _any_colour(rng):
     """A random RGB colour, half of the time nearly grey."""
     level = rng.uniform(15.0, 245.0)
     spread = 6.0 if rng.random() < 0.5 else 34.0
-    return np.clip(level + rng.normal(0.0, spread, 3), 0.0, 255.0)
+    colour = level + spread * rng.standard_normal(3)
+    return np.minimum(np.maximum(colour, 0.0), 255.0)
 
 
 def _colour_grid(rng, side, n_cells):
     """Smooth colours between a few random ones."""
     grid = _any_colour(rng) + rng.normal(0.0, rng.uniform(5.0, 45.0), (n_cells, n_cells, 1))
     grid = grid + rng.normal(0.0, rng.uniform(2.0, 22.0), (n_cells, n_cells, 3))
-    smooth = cv2.resize(grid.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
-    return np.clip(smooth, 0.0, 255.0)
+    grid = np.clip(grid, 0.0, 255.0).astype(np.float32)
+    linear = cv2.resize(grid, (side, side), interpolation=cv2.INTER_LINEAR)
+    return cv2.blur(linear, (side // 8 | 1, side // 8 | 1))  # cubic interpolation costs more
 
 
 def _texture(rng, side, base):
@@ -126,7 +133,7 @@ def _texture(rng, side, base):
         octave = rng.standard_normal(shape, dtype=np.float32) * np.float32(rng.uniform(4.0, 22.0))
         smooth = cv2.INTER_LINEAR if rng.random() < 0.8 else cv2.INTER_NEAREST
         grain += cv2.resize(octave, (side, side), interpolation=smooth)
-    return np.clip(base + grain[..., np.newaxis], 0.0, 255.0)
+    return np.clip(base + _as_rgb(grain), 0.0, 255.0)
 
 
 #: Pixels along the side of a floor pattern, and the metres that it covers.
@@ -144,8 +151,7 @@ def _floor(rng, picture, camera, far):
     homography = camera.intrinsics @ camera.extrinsics[:3, [0, 2, 3]] @ to_world
     # Far floor is plain: patterns finer than a pixel average out.
     grey = cv2.warpPerspective(pattern, homography, (side, side), borderValue=float(_PLAIN))
-    colour = (_any_colour(rng) / _PLAIN).astype(np.float32)
-    floor = np.minimum(grey[..., np.newaxis] * colour, np.float32(255.0))
+    floor = cv2.transform(grey, (_any_colour(rng) / _PLAIN)[:, np.newaxis]).astype(np.float32)
     mask = _below_line(camera, side, far)
     picture[:] = cv2.blendLinear(floor, picture, mask, 1.0 - mask)
     return mask
@@ -189,8 +195,8 @@ def _below_line(camera, side, far):
     slope = (pixels[1, 1] - pixels[0, 1]) / max(pixels[1, 0] - pixels[0, 0], 1e-6)
     columns = np.arange(side)
     heights = pixels[0, 1] + slope * (columns - pixels[0, 0])
-    mask = np.clip(np.arange(side)[:, np.newaxis] - heights + 0.5, 0.0, 1.0)
-    return mask.astype(np.float32)
+    depths = np.arange(0.5, side)[:, np.newaxis] - heights
+    return np.minimum(np.maximum(depths, 0.0), 1.0).astype(np.float32)
 
 
 def _room(rng, camera, side, depth):
@@ -199,8 +205,11 @@ def _room(rng, camera, side, depth):
     _panels(rng, picture, int(rng.integers(0, 5)))
     mask = _floor(rng, picture, camera, depth + rng.uniform(0.5, 5.0))
     if rng.random() < 0.5:  # a baseboard
-        edge = np.abs(mask - np.roll(mask, rng.integers(1, 4), axis=0))[..., np.newaxis]
-        picture += (_any_colour(rng).astype(np.float32) - picture) * edge
+        height = int(rng.integers(1, 4))
+        edge = np.zeros_like(mask)
+        edge[:-height] = mask[height:] - mask[:-height]
+        board = np.full_like(picture, _any_colour(rng))
+        picture = cv2.blendLinear(board, picture, edge, 1.0 - edge)
     return picture
 
 
@@ -219,8 +228,8 @@ def _outdoors(rng, camera, side, depth):
         bushes = _texture(rng, side, np.full((side, side, 3), green, dtype=np.float32))
         outline = cv2.resize(rng.normal(0.0, 1.0, (1, 8)), (side, 1), interpolation=cv2.INTER_CUBIC)
         height = top - side * (rng.uniform(0.0, 0.5) + 0.08 * outline)
-        above = np.clip(np.arange(side)[:, np.newaxis] - height, 0.0, 1.0)[..., np.newaxis]
-        picture += (bushes - picture) * above.astype(np.float32)
+        above = np.clip(np.arange(side)[:, np.newaxis] - height, 0.0, 1.0).astype(np.float32)
+        picture = cv2.blendLinear(bushes, picture, above, 1.0 - above)
     _floor(rng, picture, camera, 60.0 + depth)
     return np.clip(picture, 0.0, 255.0)
 

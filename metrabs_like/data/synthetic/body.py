@@ -6,6 +6,7 @@ At rest the arms hang, so that every limb is vertical. Joint order is that of `s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,22 +78,18 @@ def sample_body(rng: np.random.Generator) -> Body:
       A body of 1.5 to 2.0 m; proportions vary independently by some per cent around anthropometric
       means.
     """
-    build = rng.random()  # 0: narrow shoulders, wide hips; 1: the reverse
-    height = float(np.clip(rng.normal(1.66 + 0.12 * build, 0.075), 1.5, 2.0))
-    leg, arm, trunk, head = np.exp(rng.normal(0.0, (0.03, 0.03, 0.03, 0.03))).tolist()
-    girth = float(np.clip(np.exp(rng.normal(0.0, 0.13)), 0.78, 1.5))
-    factors = dict.fromkeys(_LEGS, leg) | dict.fromkeys(_ARMS, arm) | dict.fromkeys(_TRUNK, trunk)
-    breadth = {"lsho": 0.93 + 0.14 * build, "lcla": 0.97 + 0.06 * build, "lhip": 1.08 - 0.1 * build}
-    offsets = _scaled_offsets(factors, breadth)
-    template_height = (
-        -sum(offsets[SMPL_24.index(name)][1] for name in ("lhip", "lkne", "lank"))
-        + sum(offsets[SMPL_24.index(name)][1] for name in (*_TRUNK, "head"))
-        + ANKLE_HEIGHT
-        + HEAD_TOP * head
-    )
-    scale = height / template_height
+    build, *normals = rng.random(), *rng.standard_normal(6).tolist()
+    # build 0: narrow shoulders, wide hips; 1: the reverse
+    height = min(max(1.66 + 0.12 * build + 0.075 * normals[0], 1.5), 2.0)
+    girth = min(max(math.exp(0.13 * normals[1]), 0.78), 1.5)
+    head, leg, arm, trunk = (math.exp(0.03 * normal) for normal in normals[2:])
+    offsets = _TEMPLATE * np.array([1.0, leg, arm, trunk])[_LENGTH_GROUP]
+    breadths = np.array([1.0, 0.93 + 0.14 * build, 0.97 + 0.06 * build, 1.08 - 0.1 * build])
+    offsets[:, 0] *= breadths[_BREADTH_GROUP]
+    sole_to_head = float(_UPRIGHT @ offsets[:, 1])
+    scale = height / (sole_to_head + ANKLE_HEIGHT + HEAD_TOP * head)
     return Body(
-        rest_joints=_accumulated(offsets * scale),
+        rest_joints=_ANCESTORS @ (offsets * scale),
         height_m=height,
         scale=scale,
         trunk_girth=scale * girth * (0.95 + 0.08 * build),
@@ -102,22 +99,37 @@ def sample_body(rng: np.random.Generator) -> Body:
     )
 
 
-def _scaled_offsets(factors, breadth):
-    """Template offsets `[24, 3]` with lengths and breadths multiplied by name."""
+def _template():
+    """Template offsets `[24, 3]`, right ones mirrored."""
     offsets = np.zeros((SMPL_24.n_joints, 3))
     for name, offset in _OFFSETS.items():
-        scaled = np.array(offset) * factors.get(name, 1.0)
-        scaled[0] *= breadth.get(name, 1.0)
         joint = SMPL_24.index(name)
-        offsets[joint] = scaled
-        if (twin := SMPL_24.mirror_indices[joint]) != joint:
-            offsets[twin] = scaled * (-1.0, 1.0, 1.0)
+        offsets[SMPL_24.mirror_indices[joint]] = np.multiply(offset, (-1.0, 1.0, 1.0))
+        offsets[joint] = offset
     return offsets
 
 
-def _accumulated(offsets):
-    """Joint positions from offsets to the parents."""
-    joints = offsets.copy()
+def _groups(*groups):
+    """For each joint 1 + the number of the group that names it on either side, else 0."""
+    result = np.zeros(SMPL_24.n_joints, dtype=int)
+    for number, names in enumerate(groups, start=1):
+        for name in names:
+            joint = SMPL_24.index(name)
+            result[[joint, SMPL_24.mirror_indices[joint]]] = number
+    return result
+
+
+def _ancestors():
+    """Matrix `[24, 24]` that adds up the offsets on the way from the pelvis."""
+    matrix = np.eye(SMPL_24.n_joints)
     for joint, parent in enumerate(PARENTS[1:], start=1):
-        joints[joint] += joints[parent]
-    return joints
+        matrix[joint] += matrix[parent]
+    return matrix
+
+
+_TEMPLATE = _template()
+_LENGTH_GROUP = _groups(_LEGS, _ARMS, _TRUNK)[:, np.newaxis]
+_BREADTH_GROUP = _groups(("lsho",), ("lcla",), ("lhip",))
+_ANCESTORS = _ancestors()
+#: What turns offsets into the height of the head joint above the ankle.
+_UPRIGHT = _ANCESTORS[SMPL_24.index("head")] - _ANCESTORS[SMPL_24.index("lank")]

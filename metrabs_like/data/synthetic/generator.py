@@ -107,8 +107,9 @@ def _annotated(scene: Scene, canvas, number, area, config) -> Person | None:
     person, camera, side = scene.people[number], scene.camera, config.image_side
     is_visible = cv2.compare(canvas[..., 3], number + 1, cv2.CMP_EQ)
     n_visible = cv2.countNonZero(is_visible)
-    drawn = scene.views[number].pixels[person.outfit.is_shown_vertex]
-    low, high = np.clip([drawn.min(axis=0), drawn.max(axis=0)], -0.5, side - 0.5)
+    x, y = scene.views[number].pixels[person.outfit.is_shown_vertex].T.copy()
+    corners = np.array([(x.min(), y.min()), (x.max(), y.max())])
+    low, high = np.minimum(np.maximum(corners, -0.5), side - 0.5)
     if n_visible < _MIN_VISIBLE_PX * SUPERSAMPLING**2 or (high - low).min() < _MIN_BOX_PX:
         return None
     points3d = camera.world_to_camera(person.to_world(person.posed.points))
@@ -142,8 +143,12 @@ def _composed(rng, config, scene, canvas):
     alpha = cv2.compare(canvas[..., 3], 0, cv2.CMP_NE)
     painted = cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA)
     alpha = cv2.resize(alpha, (side, side), interpolation=cv2.INTER_AREA)
-    picture *= (1.0 - alpha * np.float32(1 / 255))[..., np.newaxis]
-    return picture + painted[..., :3]
+    # Creases: brightness that varies over the people as no flat face does.
+    crease = rng.standard_normal((30, 30), dtype=np.float32) * np.float32(rng.uniform(0.0, 0.12))
+    crease = cv2.resize(crease + 1.0, (side, side), interpolation=cv2.INTER_LINEAR)
+    picture *= cv2.cvtColor(1.0 - alpha * np.float32(1 / 255), cv2.COLOR_GRAY2RGB)
+    people = cv2.cvtColor(painted, cv2.COLOR_RGBA2RGB) * cv2.cvtColor(crease, cv2.COLOR_GRAY2RGB)
+    return picture + people
 
 
 #: Joints of smpl_24 whose hulls shade the floor: both feet and the hips.

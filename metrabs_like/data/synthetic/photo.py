@@ -29,16 +29,22 @@ def photographed(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
         picture = cv2.GaussianBlur(picture, (0, 0), (0.3 + 0.7 * u[1]) * max(1.0, side / 160))
     elif u[0] > 0.93:
         picture = _motion_blurred(picture, 2 + int(3 * u[1]), 2 * np.pi * u[2])
-    contrast = 0.8 + 0.4 * u[3]
-    tint = np.exp(rng.normal(0.0, 0.05, 3)) * (0.85 + 0.3 * u[4])
-    middle = 118.0 + 20.0 * (u[5] - 0.5)
-    picture = (picture - middle) * (contrast * tint).astype(np.float32)
-    picture += (middle * tint).astype(np.float32)
-    if u[6] < 0.07:
-        picture[:] = picture.mean(axis=-1, keepdims=True)
+    picture = cv2.transform(picture, _development(rng, u[3], u[4], u[5], u[6] < 0.07))
     strength = 9.0 * u[7] ** 3 + 0.6
     picture += _noise(rng, side) * np.float32(strength)
     return np.clip(picture, 0.0, 255.0).astype(np.uint8)
+
+
+def _development(rng, contrast, exposure, middle, is_grey):
+    """Affine colour transform `[3, 4]`: contrast, exposure, tint, saturation."""
+    contrast, middle = 0.8 + 0.4 * contrast, 108.0 + 20.0 * middle
+    tint = (0.85 + 0.3 * exposure) * np.exp(0.05 * rng.standard_normal(3))
+    saturation = 0.0 if is_grey else min(rng.uniform(0.55, 1.25), 1.1)
+    mix = saturation * np.eye(3) + (1.0 - saturation) / 3.0
+    matrix = np.empty((3, 4), dtype=np.float32)
+    matrix[:, :3] = contrast * tint[:, np.newaxis] * mix
+    matrix[:, 3] = middle * (1.0 - contrast) * tint
+    return matrix
 
 
 def encoded_jpeg(rng: np.random.Generator, picture: np.ndarray, best_quality: int) -> bytes:

@@ -71,7 +71,7 @@ def limited(pose: np.ndarray) -> np.ndarray:
     Returns:
       The clipped copy.
     """
-    pose = np.clip(pose, ANGLE_LIMITS[:, 0], ANGLE_LIMITS[:, 1])
+    pose = np.minimum(np.maximum(pose, ANGLE_LIMITS[:, 0]), ANGLE_LIMITS[:, 1])
     pose[_ELEVATION] = np.minimum(pose[_ELEVATION], elevation_limit(pose[_AZIMUTH]))
     return pose
 

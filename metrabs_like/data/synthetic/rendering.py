@@ -102,7 +102,7 @@ def _paint_person(canvas, scene: Scene, index, light):
     polygons.extend(_canvas_corners(camera.camera_to_image(features.corners)))
     paint = cv2.fillConvexPoly
     for face, colour in zip(order.tolist(), painted.tolist(), strict=True):
-        paint(canvas, polygons[face], colour, cv2.LINE_8, _SHIFT)
+        paint(canvas, polygons[face], colour, 8, _SHIFT)  # 8-connected; a look-up costs here
 
 
 def _lit_features(features, light):
@@ -114,7 +114,8 @@ def _lit_features(features, light):
 def _canvas_corners(pixels):
     """Image pixels to fixed-point canvas pixels for OpenCV."""
     scaled = (pixels + 0.5) * SUPERSAMPLING - 0.5
-    return np.rint(np.clip(scaled, -3e4, 3e4) * (1 << _SHIFT)).astype(np.int32)
+    scaled = np.minimum(np.maximum(scaled, -3e4), 3e4)
+    return np.rint(scaled * (1 << _SHIFT)).astype(np.int32)
 
 
 def _lit_faces(vertices, faces, corners, outfit: Outfit, light: Light):

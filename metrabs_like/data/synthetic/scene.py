@@ -27,6 +27,9 @@ from metrabs_like.data.synthetic.pose_library import sample_pose
 MIN_DEPTH_M = 0.3
 #: Distance between the pelvises of two people, at least, m.
 _MIN_SPACING_M = 0.45
+#: A camera that cuts away more than this of everybody is drawn anew, a few times.
+_MIN_SHARE_SHOWN = 0.45
+_MAX_TRIES = 8
 #: Images from this side on get a mesh of twice the resolution.
 _DETAILED_SIDE = 192
 _BODY_TO_WORLD = np.diag([1.0, -1.0, -1.0])
@@ -102,18 +105,27 @@ def sample_scene(rng: np.random.Generator, config: SyntheticConfig) -> Scene:
         depth = max(depth, min(config.max_distance_m, 2.0))
     # Near cameras stay near the middle of the body: a steep view would show a top of a head only.
     height = rng.normal(1.25 if depth < 2.0 else 1.45, 0.42 * min(1.0, 0.3 + 0.2 * depth))
-    height = float(np.clip(height, config.min_camera_height_m, config.max_camera_height_m))
+    height = min(max(height, config.min_camera_height_m), config.max_camera_height_m)
     people: list[PlacedPerson] = []
     for place in _floor_places(rng, n_people, depth):
         people.append(_placed_person(rng, config, place))
+    n_tries = 0
     while True:
         camera = _aimed_camera(rng, config, people, height, depth)
         surfaces = [camera.world_to_camera(person.vertices) for person in people]
-        if all(surface[:, 2].min() >= MIN_DEPTH_M for surface in surfaces):
-            break
-        people = [_moved_away(person, 0.5) for person in people]
-    views = tuple(View(surface, camera.camera_to_image(surface)) for surface in surfaces)
-    return Scene(tuple(people), views, camera, depth)
+        if any(surface[:, 2].min() < MIN_DEPTH_M for surface in surfaces):
+            people = [_moved_away(person, 0.5) for person in people]
+            continue
+        views = tuple(View(surface, camera.camera_to_image(surface)) for surface in surfaces)
+        n_tries += 1
+        if n_tries == _MAX_TRIES or _shows_enough(views, config.image_side):
+            return Scene(tuple(people), views, camera, depth)
+
+
+def _shows_enough(views, side):
+    """Whether a good part of someone is in the image."""
+    shares = [((v.pixels > 0.0) & (v.pixels < side)).all(axis=-1).mean() for v in views]
+    return max(shares, default=1.0) > _MIN_SHARE_SHOWN
 
 
 def _moved_away(person, distance):
@@ -173,10 +185,10 @@ def _aimed_camera(rng, config, people, height, depth):
     rotation = _looking(0.5 * (low + high) - position, rng.normal(0.0, 0.05))
     relative = vertices - position
     normalized = _normalized(relative @ rotation.T)
-    extent = np.ptp(normalized, axis=0)
+    extent = normalized.max(axis=0) - normalized.min(axis=0)
     fill, shift, is_cut = _framing(rng, config, extent)
     side = config.image_side
-    focal = float(np.clip(fill * side / extent.max(), 0.4 * side, 40.0 * side))
+    focal = min(max(fill * side / extent.max(), 0.4 * side), 40.0 * side)
     centre = 0.5 * (normalized.min(axis=0) + normalized.max(axis=0)) - shift * side / focal
     rotation = _turned(rotation, centre)
     extrinsics = np.eye(4)
