@@ -11,9 +11,9 @@ APPLICATIONS = {
     "mobilenet_v3_small": ("MobileNetV3Small", {"include_preprocessing": False}, 2.0, -1.0),
     "mobilenet_v3_large": ("MobileNetV3Large", {"include_preprocessing": False}, 2.0, -1.0),
     "resnet50_v2": ("ResNet50V2", {}, 2.0, -1.0),
-    "efficientnet_v2_s": ("EfficientNetV2S", {"include_preprocessing": False}, 2.0, -1.0),
-    "efficientnet_v2_m": ("EfficientNetV2M", {"include_preprocessing": False}, 2.0, -1.0),
-    "efficientnet_v2_l": ("EfficientNetV2L", {"include_preprocessing": False}, 2.0, -1.0),
+    "efficientnet_v2_s": ("EfficientNetV2S", {"include_preprocessing": False}, 255 / 128, -1.0),
+    "efficientnet_v2_m": ("EfficientNetV2M", {"include_preprocessing": False}, 255 / 128, -1.0),
+    "efficientnet_v2_l": ("EfficientNetV2L", {"include_preprocessing": False}, 255 / 128, -1.0),
 }
 
 

@@ -1,5 +1,6 @@
 """Trained models that ship with the package: a folder with config, weights and model card each."""
 
+import dataclasses
 import os
 
 from metrabs_like.systems.metrabs.config import Config
@@ -40,7 +41,8 @@ def load_preset(name):
         )
     with open(os.path.join(folder, CONFIG_FILE), encoding="utf-8") as file:
         config = Config.from_json(file.read())
-    model = build_model(config)
+    # the weights come from the file: the backbone's own would be downloaded for nothing
+    model = build_model(dataclasses.replace(config, weights=""))
     load_weights(model, os.path.join(folder, WEIGHTS_FILE))
     return model, config
 
