@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
+import warnings
 from types import ModuleType
 
 import tensorflow as tf
 
 from metrabs_like.cli import run_folder, systems
 from metrabs_like.data.pipeline import PipelineConfig
+from metrabs_like.training import checkpoints
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,12 +67,11 @@ def _from_run(workdir):
         )
     # Weights come from the file: pretrained ones would be downloaded for nothing.
     model = run.module.build_model(dataclasses.replace(run.model, weights=""))
-    try:
-        model.load_weights(path)
-    except (ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise ValueError(
-            f"{path} does not hold the weights of {run_folder.CONFIG_FILE}'s model ({reason}): "
-            "it was damaged, or comes from another run"
-        ) from error
+    with warnings.catch_warnings():
+        # Keras 3 only warns where a file lacks a layer's weights, and leaves them random.
+        warnings.filterwarnings("error", message=".*freshly-initialized")
+        try:
+            checkpoints.load_weights(model, path)
+        except UserWarning as error:
+            raise ValueError(f"{path} does not fit the model of {run_folder.CONFIG_FILE}: {error}") from error
     return TrainedModel(name=workdir, system=run.module, config=run.model, model=model, run=run)

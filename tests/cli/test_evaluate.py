@@ -1,0 +1,136 @@
+"""The evaluate command: report, baseline, bad input."""
+
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from metrabs_like import skeletons
+from metrabs_like.cli import baselines, evaluate, evaluation
+from metrabs_like.data.pipeline import PipelineConfig, make_eval_dataset
+
+
+def _evaluate(model, dataset, *more):
+    return evaluate.main(["evaluate", f"--model={model}", f"--dataset={dataset}", *more])
+
+
+def test_report_stands_beside_the_baseline(finished_run, held_out, tmp_path, capsys):
+    more = (f"--output_dir={tmp_path}", "--batch_size=4")
+    assert _evaluate(finished_run, held_out, *more) == 0
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content["n_people"] == 10
+    assert content["baseline"]["n_training_people"] == 20
+    assert 0.5 < content["baseline"]["mean_body_height_m"] < 3
+    model, baseline = content["metrics"], content["baseline"]["metrics"]
+    for key in evaluation.ROWS:
+        assert np.isfinite(model[key]) and np.isfinite(baseline[key])
+    ratio = content["ratio_to_baseline"]["mpjpe_mm"]
+    np.testing.assert_allclose(ratio, model["mpjpe_mm"] / baseline["mpjpe_mm"])
+    per_joint = content["mpjpe_per_joint_mm"]
+    assert tuple(per_joint) == skeletons.SMPL_24.joint_names
+    assert -1 <= content["uncertainty_rank_correlation"] <= 1
+    plot = cv2.imread(str(tmp_path / "error_vs_uncertainty.png"))
+    assert plot is not None and plot.std() > 0
+    printed = capsys.readouterr().out
+    assert "MPJPE, root-relative [mm]" in printed and "baseline" in printed
+
+
+def test_baseline_is_perfect_on_the_person_it_was_measured_on(dataset):
+    pipeline = PipelineConfig(proc_side=64)
+    one = baselines.measure(dataset, pipeline, skeletons.SMPL_24, 64)
+    assert one.n_people == 20
+    batches = make_eval_dataset(
+        dataset, "kp3d", pipeline, skeleton=skeletons.SMPL_24, batch_size=20
+    )
+    sub_batch = next(batches.as_numpy_iterator())["kp3d"]
+    person = {key: value[:1] for key, value in sub_batch.items()}
+    true = person["coords3d_true"]
+    height = true[0, :, 2].mean() * baselines.angular_heights(person, pipeline)[0]
+    own = baselines.MeanPerson(true[0] - true[0].mean(axis=0), float(height), 1)
+    placed = own.placed(person, pipeline)
+    # The crop's axis passes the middle of the box, not of the body.
+    np.testing.assert_allclose(placed[..., 2], true[..., 2], rtol=1e-5)
+    offset = (placed - true)[..., :2]
+    assert np.ptp(offset, axis=1).max() < 1e-4 and np.abs(offset).max() < 0.5
+
+
+def test_angular_height_is_the_box_over_the_focal_length(dataset):
+    pipeline = PipelineConfig(proc_side=64)
+    batches = make_eval_dataset(
+        dataset, "kp3d", pipeline, skeleton=skeletons.SMPL_24, batch_size=20
+    )
+    sub_batch = next(batches.as_numpy_iterator())["kp3d"]
+    measured = baselines.angular_heights(sub_batch, pipeline)
+    y = sub_batch["coords2d_true"][..., 1]
+    extent = np.ptp(y, axis=1) / sub_batch["intrinsics"][:, 1, 1]
+    # Boxes hold the body's surface and end at the image border; joints lie inside the one and pass
+    # the other, so that only the size on the whole must agree.
+    assert 0.7 < np.median(measured / extent) < 1.4
+
+
+def test_model_without_training_data_has_no_baseline(own_run, held_out, tmp_path, capsys):
+    path = own_run / "config.json"
+    values = json.loads(path.read_text())
+    values["sources"] = ["kp3d:no_such_folder:4"]
+    path.write_text(json.dumps(values))
+    assert _evaluate(own_run, held_out, f"--output_dir={tmp_path}") == 0
+    assert "baseline" not in json.loads((tmp_path / "evaluation.json").read_text())
+    assert "--baseline_dataset" in capsys.readouterr().out
+
+
+def _without_config(run):
+    (run / "config.json").unlink()
+
+
+def _with_damaged_config(run):
+    (run / "config.json").write_text("{")
+
+
+def _without_weights(run):
+    (run / "model.weights.h5").unlink()
+
+
+def _with_damaged_weights(run):
+    os.truncate(run / "model.weights.h5", 1000)
+
+
+def _with_weights_of_another_model(run):
+    path = run / "config.json"
+    values = json.loads(path.read_text())
+    values["model"]["depth"] = 4
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_without_config, "config.json"),
+        (_with_damaged_config, "not readable by this version"),
+        (_without_weights, "has made no checkpoint yet"),
+        (_with_damaged_weights, "does not fit the model"),
+        (_with_weights_of_another_model, "does not fit the model"),
+    ],
+)
+def test_damaged_run_is_named(damage, message, own_run, held_out, tmp_path, capsys):
+    damage(own_run)
+    assert _evaluate(own_run, held_out, f"--output_dir={tmp_path}") == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model="], "--model is missing"),
+        (["--model=OUT/none", "--output_dir=OUT"], "OUT/none"),
+        (["--dataset=OUT/none"], "OUT/none"),
+        (["--baseline_dataset=OUT/none", "--output_dir=OUT"], "OUT/none"),
+        (["--output_dir=OUT/file/below"], "cannot be written"),
+    ],
+)
+def test_bad_input_is_named(arguments, message, finished_run, held_out, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    more = [argument.replace("OUT", str(tmp_path)) for argument in arguments]
+    assert _evaluate(finished_run, held_out, *more) == 1
+    assert message.replace("OUT", str(tmp_path)) in capsys.readouterr().err

@@ -1,0 +1,153 @@
+"""The train command: its folder, resuming, starting from other weights, bad input."""
+
+import csv
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from metrabs_like.cli import app, run_folder, train
+
+from .conftest import TINY_RUN, run_train
+
+
+def _log_steps(workdir):
+    with open(os.path.join(workdir, "log.csv")) as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
+def test_folder_repeats_and_describes_the_run(finished_run, dataset):
+    assert _log_steps(finished_run) == [1, 2]
+    run = run_folder.load(finished_run)
+    assert run.system == "metrabs" and run.train.steps == 2 and run.model.proc_side == 64
+    assert run.sources == (f"kp3d:{dataset}:4",)
+    for name in ("run.flags", "model.weights.h5", "checkpoints", "tensorboard"):
+        assert os.path.exists(os.path.join(finished_run, name))
+
+
+def test_run_flags_continue_the_run_until_it_is_finished(own_run, capsys):
+    argv = ["train", f"--flagfile={own_run}/run.flags", f"--workdir={own_run}", "--train_steps=3"]
+    assert train.main(argv) == 0
+    assert _log_steps(own_run) == [1, 2, 3]
+    printed = capsys.readouterr().out
+    assert "train.steps: 2 -> 3" in printed and "(1 updates" in printed
+    assert train.main(argv) == 0
+    assert "(0 updates" in capsys.readouterr().out
+
+
+def test_folder_of_another_model_is_refused_and_kept(own_run, dataset, capsys):
+    before = pathlib.Path(own_run, "config.json").read_bytes()
+    assert run_train(own_run, dataset, "--train_steps=3", "--metrabs_depth=4") == 1
+    message = capsys.readouterr().err
+    assert "model.depth: 8 -> 4" in message and "new --workdir" in message
+    assert pathlib.Path(own_run, "config.json").read_bytes() == before
+
+
+def test_starting_from_other_weights_with_another_skeleton(finished_run, dataset, tmp_path, capsys):
+    code = run_train(
+        tmp_path / "run",
+        dataset,
+        "--train_steps=1",
+        f"--init_from={finished_run}",
+        "--metrabs_skeleton=smpl_24+h36m_17",
+    )
+    assert code == 0
+    printed = capsys.readouterr().out
+    assert f"--init_from={finished_run}: backbone copied; 41 of 41 points keep" in printed
+
+
+def test_validation_rows(dataset, held_out, tmp_path):
+    more = ("--train_steps=2", f"--validation={held_out}", "--validation_every=1")
+    assert run_train(tmp_path / "run", dataset, *more) == 0
+    lines = (tmp_path / "run" / "validation.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(row["mpjpe_mm"] > 0 for row in rows)
+
+
+def test_original_flag_names_reach_the_configs():
+    argv = ["train", "--grad_accum_steps=2", "--proc_side=128", "--box_size_m=2.5"]
+    argv += ["--absloss_factor=0.2", "--absloss_start_step=7", "--distribution=mirrored"]
+    run = train.build_run(app.parse(train.define_flags, argv))
+    assert (run.train.grad_accum_steps, run.train.distribution) == (2, "mirrored")
+    assert (run.model.proc_side, run.pipeline.proc_side) == (128, 128)
+    assert (run.model.box_size_m, run.model.absloss_factor) == (2.5, 0.2)
+    assert run.model.absloss_start_step == 7
+
+
+def test_truncated_shard_is_named(held_out, tmp_path, capsys):
+    import shutil
+
+    folder = shutil.copytree(held_out, tmp_path / "data")
+    shard = next(folder.glob("*.tfrecord"))
+    os.truncate(shard, shard.stat().st_size // 2)
+    assert run_train(tmp_path / "run", folder, "--train_steps=1") == 1
+    message = capsys.readouterr().err
+    assert shard.name in message and "truncated" in message and "prepare_data" in message
+
+
+def test_addons_optimizer_works_in_its_lane_and_is_explained_outside(dataset, tmp_path, capsys):
+    code = run_train(
+        tmp_path / "run", dataset, "--train_steps=1", "--train_optimizer=tfa.RectifiedAdam"
+    )
+    if importlib.util.find_spec("tensorflow_addons"):
+        assert code == 0
+    else:
+        message = capsys.readouterr().err
+        assert code == 1 and "tfa.RectifiedAdam" in message and "addons" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--workdir="], 1, "--workdir is missing"),
+        (["--sources="], 1, "--sources is missing"),
+        (["--sources=kp3d:DATA"], 1, "KIND:FOLDER:COUNT"),
+        (["--sources=kp3d:DATA/none:4"], 1, "DATA/none"),
+        (["--sources=kp2d:DATA:0"], 1, "count = 0"),
+        (["--workdir=OUT/file/run"], 1, "cannot be written"),
+        (["--train_learning_rte=1"], 2, "train_learning_rate"),
+        (["--train_steps=0"], 1, "steps=0"),
+        (["--metrabs_backbone=resnet5"], 1, "backbone='resnet5'"),
+        (["--metrabs_skeleton=smpl_42"], 1, "smpl_42"),
+        (["--train_optimizer=adamm"], 1, "adamm"),
+        (["--init_from=OUT/none"], 1, "OUT/none"),
+        (["--validation=OUT/none"], 1, "OUT/none"),
+    ],
+)
+def test_bad_input_is_named(arguments, code, message, dataset, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+
+    def filled(text):
+        return text.replace("DATA", dataset).replace("OUT", str(tmp_path))
+
+    more = [filled(argument) for argument in arguments]
+    assert run_train(tmp_path / "run", dataset, "--train_steps=1", *more) == code
+    assert filled(message) in capsys.readouterr().err
+
+
+def test_sigterm_saves_and_exits_with_zero(dataset, tmp_path):
+    """A real process; what it saved is then continued here."""
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-m", "metrabs_like.cli.train", f"--workdir={workdir}"]
+    command += [f"--sources=kp3d:{dataset}:4", *TINY_RUN, "--train_steps=100000"]
+    process = subprocess.Popen(
+        command, cwd=pathlib.Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
+    )
+    log = workdir / "log.csv"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.read_text().count("\n") > 2):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "stopped and saved at step" in printed
+    step = int(printed.split("saved at step ")[1].split()[0])
+    assert run_train(workdir, dataset, f"--train_steps={step + 1}") == 0
+    assert _log_steps(workdir) == list(range(1, step + 2))
