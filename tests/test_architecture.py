@@ -3,6 +3,8 @@
 import ast
 import pathlib
 import statistics
+import subprocess
+import sys
 
 import pytest
 
@@ -198,12 +200,27 @@ def test_only_cli_names_concrete_systems():
     assert set(SYSTEMS) == systems
 
 
-def test_importing_the_root_loads_no_tensorflow():
-    import subprocess
-    import sys
+def _printed_by(code):
+    """What a fresh interpreter prints."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
 
+
+def test_importing_the_root_loads_no_tensorflow():
     code = "import sys, metrabs_like; print('tensorflow' in sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
-    )
-    assert result.stdout.strip() == "False"
+    assert _printed_by(code).strip() == "False"
+
+
+def test_importing_everything_touches_no_device():
+    """Devices can still be configured afterwards: GPU memory, logical devices, workers."""
+    modules = [_module(path) for path in SOURCES]
+    code = f"""
+import importlib
+for name in {modules!r}:
+    importlib.import_module(name)
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+print(len(tf.config.list_logical_devices("CPU")))
+"""
+    assert _printed_by(code).split()[-1] == "2"
