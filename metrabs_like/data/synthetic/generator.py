@@ -71,12 +71,13 @@ def generate_image(config: SyntheticConfig, index: int) -> Record:
     scene = sample_scene(rng, config)
     canvas, areas = _painted(rng, config, scene)
     side = config.image_side
+    identities = cv2.extractChannel(canvas, 3)
     people = []
     for number, area in enumerate(areas):
-        annotated = _annotated(scene, canvas, number, area, config)
+        annotated = _annotated(scene, identities, number, area, config)
         if annotated is not None:
             people.append(annotated)
-    picture = photographed(rng, _composed(rng, config, scene, canvas))
+    picture = photographed(rng, _composed(rng, config, scene, canvas, identities))
     return Record(
         image_bytes=encoded_jpeg(rng, picture, config.jpeg_quality),
         height=side,
@@ -102,10 +103,10 @@ def _painted(rng, config, scene: Scene):
     return canvas, areas
 
 
-def _annotated(scene: Scene, canvas, number, area, config) -> Person | None:
+def _annotated(scene: Scene, identities, number, area, config) -> Person | None:
     """Labels of one person, None if too little of them is in the image."""
     person, camera, side = scene.people[number], scene.camera, config.image_side
-    is_visible = cv2.compare(canvas[..., 3], number + 1, cv2.CMP_EQ)
+    is_visible = cv2.compare(identities, number + 1, cv2.CMP_EQ)
     n_visible = cv2.countNonZero(is_visible)
     x, y = scene.views[number].pixels[person.outfit.is_shown_vertex].T.copy()
     corners = np.array([(x.min(), y.min()), (x.max(), y.max())])
@@ -133,14 +134,14 @@ def _encoded_mask(is_visible, side):
     return encoded.tobytes()
 
 
-def _composed(rng, config, scene, canvas):
+def _composed(rng, config, scene, canvas, identities):
     """People in front of a background, at the image's resolution."""
     side = config.image_side
     picture = sample_background(rng, scene.camera, side, scene.depth)
     pieces = [p.to_world(p.posed.points[_SHADOWING]) for p in scene.people]
     cast_shadow(picture, scene.camera, np.reshape(pieces, (-1, 3, 3)), rng.uniform(0.0, 0.6))
     # The canvas is black where nobody is, so its average is already weighted by their share.
-    alpha = cv2.compare(canvas[..., 3], 0, cv2.CMP_NE)
+    alpha = cv2.compare(identities, 0, cv2.CMP_NE)
     painted = cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA)
     alpha = cv2.resize(alpha, (side, side), interpolation=cv2.INTER_AREA)
     # Creases: brightness that varies over the people as no flat face does.

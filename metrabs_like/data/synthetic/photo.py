@@ -10,7 +10,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-_TILE = 509  # prime, so that offsets of the noise tile seldom line up
+_TILE = 512  # side of the noise tile, px
 
 
 def photographed(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
@@ -74,8 +74,8 @@ def _noise_tile():
 def _noise(rng, side):
     """A random cut of the noise tile, repeated for large pictures."""
     tile = _noise_tile()
-    top, left = rng.integers(0, _TILE, 2).tolist()
-    if top + side <= _TILE and left + side <= _TILE:
+    top, left = rng.integers(0, max(_TILE - side, _TILE // 4), 2).tolist()
+    if max(top, left) + side <= _TILE:
         return tile[top : top + side, left : left + side]
     rows, columns = (top + np.arange(side)) % _TILE, (left + np.arange(side)) % _TILE
     return tile[rows[:, np.newaxis], columns]

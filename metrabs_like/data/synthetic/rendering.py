@@ -7,7 +7,9 @@ last (`OCCLUDER` for objects).
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from itertools import repeat
 
 import cv2
 import numpy as np
@@ -80,7 +82,7 @@ def paint_people(canvas: np.ndarray, scene: Scene, light: Light) -> list[int]:
     depths = [scene.camera.world_to_camera(p.translation)[2] for p in scene.people]
     for index in np.argsort(depths)[::-1].tolist():
         _paint_person(canvas, scene, index, light)
-        areas[index] = cv2.countNonZero(cv2.inRange(canvas[..., 3], index + 1, index + 1))
+        areas[index] = int(np.count_nonzero(cv2.extractChannel(canvas, 3) == index + 1))
     return areas
 
 
@@ -100,9 +102,17 @@ def _paint_person(canvas, scene: Scene, index, light):
     painted[:, :3] = np.minimum(colours, 255.0)
     polygons = list(corners[shown])
     polygons.extend(_canvas_corners(camera.camera_to_image(features.corners)))
-    paint = cv2.fillConvexPoly
-    for face, colour in zip(order.tolist(), painted.tolist(), strict=True):
-        paint(canvas, polygons[face], colour, 8, _SHIFT)  # 8-connected; a look-up costs here
+    polygons = map(polygons.__getitem__, order.tolist())
+    # Some hundred tiny polygons: a loop in Python would cost as much as the painting.
+    paint = map(
+        cv2.fillConvexPoly,
+        repeat(canvas),
+        polygons,
+        painted.tolist(),
+        repeat(cv2.LINE_8),
+        repeat(_SHIFT),
+    )
+    deque(paint, maxlen=0)
 
 
 def _lit_features(features, light):

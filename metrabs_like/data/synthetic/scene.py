@@ -124,8 +124,11 @@ def sample_scene(rng: np.random.Generator, config: SyntheticConfig) -> Scene:
 
 def _shows_enough(views, side):
     """Whether a good part of someone is in the image."""
-    shares = [((v.pixels > 0.0) & (v.pixels < side)).all(axis=-1).mean() for v in views]
-    return max(shares, default=1.0) > _MIN_SHARE_SHOWN
+    for view in views:
+        is_inside = (view.pixels > 0.0) & (view.pixels < side)
+        if np.count_nonzero(is_inside[:, 0] & is_inside[:, 1]) > _MIN_SHARE_SHOWN * len(is_inside):
+            return True
+    return not views
 
 
 def _moved_away(person, distance):
@@ -164,7 +167,8 @@ def _placed_person(rng, config, place):
     turn = np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
     rotation = turn @ _BODY_TO_WORLD
     world = posed.vertices @ rotation.T
-    low_y, reach = world[:, 1].max(), np.sqrt((world[:, ::2] ** 2).sum(axis=-1).max())
+    x, y, z = world.T
+    low_y, reach = y.max(), math.sqrt((x * x + z * z).max())
     jump = rng.uniform(0.0, 0.4) if rng.random() < 0.04 else 0.0
     # Pushed away until the nearest fingertip keeps its distance, whatever the camera's pitch.
     away = max(1.0, (reach + MIN_DEPTH_M + 0.15) / np.hypot(*place))
@@ -178,18 +182,19 @@ def _aimed_camera(rng, config, people, height, depth):
     if people:
         # Some of the vertices are enough to aim by.
         vertices = np.concatenate([person.vertices[::6] for person in people])
-        low, high = vertices.min(axis=0), vertices.max(axis=0)
+        low, high = _extremes(vertices)
     else:
         low, high = np.array([-0.5, -1.7, depth - 0.3]), np.array([0.5, 0.0, depth + 0.3])
         vertices = np.stack([low, high])
     rotation = _looking(0.5 * (low + high) - position, rng.normal(0.0, 0.05))
     relative = vertices - position
     normalized = _normalized(relative @ rotation.T)
-    extent = normalized.max(axis=0) - normalized.min(axis=0)
+    low, high = _extremes(normalized)
+    extent = high - low
     fill, shift, is_cut = _framing(rng, config, extent)
     side = config.image_side
     focal = min(max(fill * side / extent.max(), 0.4 * side), 40.0 * side)
-    centre = 0.5 * (normalized.min(axis=0) + normalized.max(axis=0)) - shift * side / focal
+    centre = 0.5 * (low + high) - shift * side / focal
     rotation = _turned(rotation, centre)
     extrinsics = np.eye(4)
     extrinsics[:3, :3] = rotation
@@ -200,13 +205,17 @@ def _aimed_camera(rng, config, people, height, depth):
     aspect = 1.0 + rng.normal(0.0, 0.003)
     principal = 0.5 * (side - 1) + rng.normal(0.0, 0.015, size=2) * side
     if not is_cut:  # turning and lens have moved the outline a little: make sure that it fits
-        seen = distorted_points(normalized, coeffs)
-        room = np.concatenate(
-            [principal / -seen.min(axis=0), (side - principal) / seen.max(axis=0)]
-        )
+        low, high = _extremes(distorted_points(normalized, coeffs))
+        room = np.concatenate([principal / -low, (side - principal) / high])
         focal = min(focal, 0.98 * room[room > 0].min(initial=np.inf))
     intrinsics = np.array([[focal, 0, principal[0]], [0, focal * aspect, principal[1]], [0, 0, 1]])
     return Camera(intrinsics, coeffs, extrinsics)
+
+
+def _extremes(points):
+    """Smallest and largest coordinates; reducing the long axis of rows of two or three is slow."""
+    columns = points.T.copy()
+    return columns.min(axis=1), columns.max(axis=1)
 
 
 def _framing(rng, config, extent):
