@@ -25,13 +25,16 @@ def checked(tensor: tf.Tensor, field: str, *requirements: tuple[tf.Tensor, str])
 
     Gradient: the identity's.
     """
+    # Not `tf.debugging.Assert`: graph optimizers print warnings about its conditionals.
     assertions = [
-        tf.debugging.Assert(
-            tf.reduce_all(condition), [f"{field}: {remedy}. It is", tensor], summarize=16
+        tf.raw_ops.Assert(
+            condition=tf.reduce_all(condition),
+            data=[tf.constant(f"{field}: {remedy}. It is"), tensor],
+            summarize=16,
         )
         for condition, remedy in requirements
     ]
-    with tf.control_dependencies([assertion for assertion in assertions if assertion is not None]):
+    with tf.control_dependencies(assertions):
         return tf.identity(tensor)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metrabs_like.cli import predict
+from metrabs_like.cli import export, predict
 from metrabs_like.systems import metrabs
 
 # A program of its own: only the published arguments, no uncertainties, nothing of this package.
@@ -131,12 +131,10 @@ def test_without_boxes_the_whole_image_is_one_person_and_it_says_so(
     assert "whole image" in content["box_source"] and "assumed" in content["intrinsics_source"]
 
 
-def test_run_folder_or_preset_is_a_model_too(preset, photo, tmp_path):
-    """The network runs in this process; its answer has coco_17 joints and uncertainties."""
-    box = "50,30,60,80"
-    content = call(
-        image=photo, output_dir=tmp_path, model=preset, boxes=box, fov_degrees=60, num_aug=1
-    )
+def test_preset_and_its_export_give_the_same_numbers(preset, photo, tmp_path):
+    """The preset's network runs in this process, the export through TensorFlow alone."""
+    options = {"image": photo, "output_dir": tmp_path, "boxes": "50,30,60,80", "fov_degrees": 60}
+    content = call(model=preset, **options)
     assert content["skeleton"] == "coco_17" and len(content["joint_names"]) == 17
     person = content["people"][0]
     assert np.shape(person["joints3d_mm"]) == (17, 3)
@@ -144,16 +142,11 @@ def test_run_folder_or_preset_is_a_model_too(preset, photo, tmp_path):
     focal = 80 / np.tan(np.deg2rad(30))
     np.testing.assert_allclose(content["intrinsics_px"][0], [focal, 0, 80])
 
-
-def test_exported_folder_gives_the_preset_numbers(preset, photo, tmp_path):
-    from metrabs_like import serving
-    from metrabs_like.cli import estimators
-
-    serving.save(estimators.load(str(preset)), tmp_path / "export" / "saved_model")
-    options = {"image": photo, "output_dir": tmp_path, "boxes": "50,30,60,80"}
-    expected = call(model=preset, **options)["people"][0]
-    found = call(model=tmp_path / "export", **options)["people"][0]
-    np.testing.assert_allclose(found["joints3d_mm"], expected["joints3d_mm"], rtol=1e-4, atol=0.02)
+    export_dir = tmp_path / "export"
+    assert export.main(["export", f"--model={preset}", f"--output_dir={export_dir}"]) == 0
+    exported = call(model=export_dir, **options)["people"][0]
+    for key in ("joints3d_mm", "uncertainty_mm"):
+        np.testing.assert_allclose(exported[key], person[key], rtol=1e-4, atol=0.02)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from metrabs_like import serving
+from metrabs_like.data.pipeline import PipelineConfig
+from metrabs_like.serving import multiperson
 from metrabs_like.skeletons import Skeleton
 
 # Centroids of bilinearly resampled 5 px discs; the rest of the way is float32.
@@ -51,7 +54,6 @@ def test_average_is_the_mean_over_views(predictor, scene):
 
 
 def test_lens_distortion_is_removed_and_put_back(predictor, scene):
-    cv2 = pytest.importorskip("cv2")
     image, centers, box, intrinsics = scene
     coeffs = np.array([-0.25, 0.08, 0.002, -0.001, 0.01], np.float32)
     result = predictor.estimate_poses(image, box, intrinsics, distortion_coeffs=coeffs)
@@ -211,6 +213,10 @@ def test_point_behind_the_camera_has_no_pixel(scene):
     result = looker.estimate_poses(image, box, intrinsics, num_aug=1)
     assert np.isfinite(result["poses2d"][0, 0]).all()
     assert np.isnan(result["poses2d"][0, 1]).all()
+
+
+def test_padding_is_the_training_crops_own():
+    assert multiperson.BOX_PADDING == PipelineConfig(proc_side=64).box_padding
 
 
 def test_crop_predictor_of_another_skeleton_is_refused():
