@@ -8,6 +8,7 @@ a shard.
 
 from __future__ import annotations
 
+import functools
 import os
 
 import tensorflow as tf
@@ -15,6 +16,7 @@ import tensorflow as tf
 from metrabs_like.training.config import DISTRIBUTIONS
 
 
+@functools.cache  # two strategies of one process would mix up their collective operations
 def make_strategy(distribution: str) -> tf.distribute.Strategy:
     """Creates the strategy; build model, optimizer and objectives inside its `scope()`.
 
@@ -24,7 +26,7 @@ def make_strategy(distribution: str) -> tf.distribute.Strategy:
         other TensorFlow operation).
 
     Returns:
-      A strategy; TensorFlow's default one for `none`.
+      A strategy, the same one for the same name in a process; TensorFlow's default for `none`.
 
     Raises:
       ValueError: for another name, or `multi_worker` without TF_CONFIG.

@@ -143,7 +143,7 @@ def current_learning_rate(optimizer, step) -> float:
       step: number of updates done.
     """
     rate = optimizer.learning_rate
-    return float(rate(step) if callable(rate) else rate)
+    return float(tf.convert_to_tensor(rate(step) if callable(rate) else rate).numpy())
 
 
 def _make_one(config, variables, factor):
