@@ -1,8 +1,8 @@
 """Random augmentation: geometric draws for the crop camera, photometric changes of the crop.
 
-Conventions: everything is stateless and uses the philox generator, whose numbers are the same with
-and without XLA. A geometric draw depends on the run's seed and the example's number alone, not on
-how the examples fall into batches.
+Conventions: everything is stateless, from the philox generator's raw bits, which are the same with
+and without XLA (its floats are not). A geometric draw depends on the run's seed and the example's
+number alone, not on how the examples fall into batches.
 """
 
 import math
@@ -10,6 +10,7 @@ import math
 import tensorflow as tf
 
 _PHILOX = 1  # tf.random.Algorithm.PHILOX
+_MAX_NOISE = 0.03  # standard deviation of the strongest noise (ours)
 _N_DRAWS = 8  # uniform numbers per example; two philox blocks of four
 
 
@@ -47,13 +48,14 @@ def uniform_per_example(key: int, numbers):
     """
     first = tf.cast(tf.concat([numbers, [0]], axis=0)[0], tf.uint64)
     counter = tf.stack([first * tf.constant(_N_DRAWS // 4, tf.uint64), tf.constant(0, tf.uint64)])
-    return tf.raw_ops.StatelessRandomUniformV2(
+    bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=tf.stack([tf.size(numbers), _N_DRAWS]),
         key=tf.constant([key], tf.uint64),
         counter=counter,
         alg=_PHILOX,
-        dtype=tf.float32,
+        dtype=tf.uint32,
     )
+    return _uniform_from_bits(bits)
 
 
 def photometric(images, seed):
@@ -68,19 +70,48 @@ def photometric(images, seed):
 
     Gradient: flows where the result is not clipped.
     """
-    n_images = tf.shape(images)[0]
     dtype = images.dtype
-    draws = tf.random.stateless_uniform(
-        tf.stack([n_images, 8]), seed, minval=-1.0, maxval=1.0, alg="philox"
+    images = tf.cast(images, tf.float32)
+    bits = _random_bits([tf.shape(images)[0], _N_DRAWS], seed)
+    draws = 2 * _uniform_from_bits(bits) - 1
+    matrix, offset = _color_change(draws, tf.reduce_mean(images, axis=[1, 2]))
+    changed = tf.einsum("byxc,bdc->byxd", images, matrix) + offset[:, tf.newaxis, tf.newaxis]
+    strength = _MAX_NOISE * tf.nn.relu(draws[:, 7])[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    noise = _pixel_noise(tf.shape(images)[:3], seed + [0, 1 << 30])
+    return tf.cast(tf.clip_by_value(changed + strength * noise, 0.0, 1.0), dtype)
+
+
+def _color_change(draws, mean_color):
+    """Returns `[B, 3, 3]` and `[B, 3]` of the affine change of the colours."""
+    gains = tf.exp(0.1 * draws[:, 1:4] + 0.25 * draws[:, :1])
+    mean = tf.reduce_mean(gains * mean_color, axis=-1, keepdims=True)
+    # One crop in twenty becomes grey.
+    saturation = tf.where(draws[:, 4] > 0.9, 0.0, tf.exp(0.4 * draws[:, 4]))
+    saturation = saturation[:, tf.newaxis, tf.newaxis]
+    mixing = saturation * tf.eye(3) + (1 - saturation) / 3
+    contrast = tf.exp(0.3 * draws[:, 5])[:, tf.newaxis]
+    matrix = contrast[:, tf.newaxis] * mixing * gains[:, tf.newaxis]
+    offset = (1 - contrast) * mean + 0.1 * draws[:, 6:7]
+    return matrix, tf.broadcast_to(offset, tf.shape(gains))
+
+
+def _pixel_noise(shape, seed):
+    """Returns uniform noise `[..., 3]` of variance 1, three values out of each random word."""
+    bits = _random_bits(shape, seed)[..., tf.newaxis]
+    parts = tf.bitwise.bitwise_and(
+        tf.bitwise.right_shift(bits, tf.constant([0, 10, 20], tf.uint32)), 1023
     )
-    draws = tf.cast(draws, dtype)[:, :, tf.newaxis, tf.newaxis, tf.newaxis]
-    gains = tf.exp(0.1 * tf.concat([draws[:, 1], draws[:, 2], draws[:, 3]], axis=-1))
-    images = images * gains * tf.exp(0.25 * draws[:, 0])
-    grey = tf.reduce_mean(images, axis=-1, keepdims=True)
-    saturation = tf.where(draws[:, 4] > 0.9, tf.zeros_like(draws[:, 4]), tf.exp(0.4 * draws[:, 4]))
-    images = grey + saturation * (images - grey)
-    mean = tf.reduce_mean(grey, axis=[1, 2], keepdims=True)
-    images = mean + tf.exp(0.3 * draws[:, 5]) * (images - mean) + 0.1 * draws[:, 6]
-    noise = tf.random.stateless_normal(tf.shape(images), seed + [0, 1 << 30], alg="philox")
-    strength = 0.03 * tf.nn.relu(draws[:, 7])
-    return tf.clip_by_value(images + strength * tf.cast(noise, dtype), 0.0, 1.0)
+    return tf.cast(tf.bitcast(parts, tf.int32), tf.float32) * (math.sqrt(12) / 1023) - math.sqrt(3)
+
+
+def _random_bits(shape, seed):
+    bits = tf.random.stateless_uniform(
+        shape, seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    )
+    return tf.bitcast(bits, tf.uint32)
+
+
+def _uniform_from_bits(bits):
+    """Turns uint32 into float32 in [0, 1): TensorFlow and XLA draw equal bits, but not floats."""
+    shifted = tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32))
+    return tf.cast(tf.bitcast(shifted, tf.int32), tf.float32) * 2.0**-24

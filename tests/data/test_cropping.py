@@ -1,0 +1,137 @@
+import io
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from metrabs_like.data import cropping
+from metrabs_like.geometry import warping
+
+W = 48
+
+
+def make_example(image_bytes, box, *, size=(90, 120), side=32, padding=0.0):
+    height, width = size
+    k = np.array([[[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]]], np.float32)
+    d = np.zeros((1, 12), np.float32)
+    rotation, intrinsics = warping.crop_camera([box], k, d, side, padding=padding)
+    example = {
+        "image_bytes": tf.constant([image_bytes]),
+        "intrinsics": tf.constant(k),
+        "distortion_coeffs": tf.constant(d),
+        "crop_from_camera": rotation,
+        "crop_intrinsics": intrinsics,
+    }
+    return example, cropping.plan_windows(example, tf.constant([[height, width]]), side, W)
+
+
+def decode(example, plan, fast_dct=False):
+    window = cropping.decode_window(
+        example["image_bytes"][0],
+        *(plan[k][0] for k in ("decoder", "part", "part_size")),
+        W,
+        fast_dct,
+    )
+    return window.numpy()
+
+
+def crop(example, plan, side=32):
+    return warping.warp_images(
+        decode(example, plan)[np.newaxis],
+        plan["window_intrinsics"],
+        example["distortion_coeffs"],
+        example["crop_from_camera"],
+        example["crop_intrinsics"],
+        side,
+        jit_compile=False,
+    )[0].numpy()
+
+
+def smooth_image(size=(90, 120)):
+    y, x = np.mgrid[: size[0], : size[1]]
+    return np.uint8(np.stack([x * 2, y * 2, 255 - x - y], axis=-1))
+
+
+def encode(image, extension=".png"):
+    return cv2.imencode(extension, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 99])[1].tobytes()
+
+
+def test_window_is_the_needed_part_unscaled():
+    image = smooth_image()
+    example, plan = make_example(encode(image), [40.0, 30, 32, 32])
+    assert int(plan["decoder"][0]) == 4
+    y, x, height, width = plan["part"][0].numpy()
+    assert 32 <= height <= 42 and 32 <= width <= 42 and x <= 40 and y <= 30
+    window = decode(example, plan)
+    np.testing.assert_array_equal(window[:height, :width], image[y : y + height, x : x + width])
+    assert not window[height:].any() and not window[:, width:].any()
+    expected = np.array([[120, 0, 60 - x], [0, 120, 45 - y], [0, 0, 1]])
+    np.testing.assert_allclose(plan["window_intrinsics"][0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("fast_dct", [False, True])
+@pytest.mark.parametrize(("factor", "level"), [(1, 0), (2, 1), (4, 2), (8, 3), (16, 3)])
+def test_jpeg_is_decoded_at_the_scale_of_the_crop(factor, level, fast_dct):
+    size = (90 * factor, 120 * factor)
+    image = cv2.resize(smooth_image(), size[::-1], interpolation=cv2.INTER_LINEAR)
+    box = np.array([40.0, 30, 32, 32]) * factor
+    example, plan = make_example(encode(image, ".jpg"), box, size=size)
+    assert int(plan["decoder"][0]) == level
+    assert np.all(plan["part_size"] <= W)
+    reference, reference_plan = make_example(encode(smooth_image()), [40.0, 30, 32, 32])
+    reference_crop = crop(reference, reference_plan)
+    difference = crop(example, plan) - reference_crop
+    assert decode(example, plan, fast_dct).any()
+    # The picture is a ramp of 2 levels a px: a shift of a quarter of a pixel would show.
+    assert np.abs(difference).max() < 4 / 255 and np.abs(difference.mean()) < 0.5 / 255
+
+
+def test_odd_sizes_keep_scaled_windows_inside():
+    size = (1081, 1923)
+    image = encode(np.zeros((*size, 3), np.uint8), ".jpg")
+    for box in ([1700.0, 900, 400, 400], [-300, -200, 600, 500], [0, 0, 1923, 1081]):
+        example, plan = make_example(image, box, size=size)
+        assert decode(example, plan).shape == (W, W, 3)
+
+
+@pytest.mark.parametrize("box", [[500.0, 30, 20, 20], [-400, -400, 30, 30], [60, 900, 10, 10]])
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_crop_beside_the_image_is_black(box, extension):
+    example, plan = make_example(encode(smooth_image(), extension), box)
+    assert decode(example, plan).shape == (W, W, 3)
+    assert not crop(example, plan).any()
+
+
+def test_tiny_box_and_tiny_image():
+    example, plan = make_example(encode(smooth_image()), [60.0, 45, 0, 0])
+    assert np.isfinite(crop(example, plan)).all()
+    one = encode(np.full((1, 1, 3), 200, np.uint8))
+    example, plan = make_example(one, [-0.5, -0.5, 1, 1], size=(1, 1))
+    assert crop(example, plan).max() > 0.5
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "progressive"])
+def test_other_colour_modes_decode_to_rgb(mode):
+    image_module = pytest.importorskip("PIL.Image", reason="needs Pillow to write such files")
+    grey = np.repeat(smooth_image()[..., :1], 3, axis=-1)
+    image = image_module.fromarray(grey)
+    file = io.BytesIO()
+    if mode == "progressive":
+        image.save(file, "JPEG", quality=95, progressive=True)
+    elif mode in ("L", "CMYK"):
+        image.convert(mode).save(file, "JPEG", quality=95)
+    elif mode == "P":
+        image.quantize(256, dither=image_module.Dither.NONE).save(file, "PNG")
+    else:
+        image.convert(mode).save(file, "PNG")
+    example, plan = make_example(file.getvalue(), [40.0, 30, 32, 32])
+    reference, reference_plan = make_example(encode(grey), [40.0, 30, 32, 32])
+    np.testing.assert_allclose(crop(example, plan), crop(reference, reference_plan), atol=0.03)
+
+
+def test_batch_of_zero():
+    example, _ = make_example(b"\xff\xd8", [1.0, 2, 3, 4])
+    empty = {name: value[:0] for name, value in example.items()}
+    plan = cropping.plan_windows(empty, tf.zeros([0, 2], tf.int32), 32, W)
+    assert plan["part"].shape == (0, 4)
