@@ -1,0 +1,43 @@
+"""The pages link to files that are there and name commands and targets that exist."""
+
+import pathlib
+import re
+
+import pytest
+
+from metrabs_like.cli import commands
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "flags" / "README.md"])
+each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@each_page
+def test_links_lead_somewhere(path):
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
+    local = [target for target in targets if "://" not in target]
+    missing = [target for target in local if not (path.parent / target).exists()]
+    assert not missing
+
+
+@each_page
+def test_commands_and_targets_exist(path):
+    text = path.read_text()
+    named = set(re.findall(r"metrabs-like-([a-z][a-z-]*[a-z])", text))
+    assert named <= set(commands.COMMANDS)
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+
+
+def test_flagfiles_of_the_readme_are_all():
+    listed = set(re.findall(r"\((flags/\w+/\w+\.flags)\)", (ROOT / "README.md").read_text()))
+    assert listed == {str(path.relative_to(ROOT)) for path in (ROOT / "flags").rglob("*.flags")}
+
+
+def test_packages_of_the_readme_are_required():
+    text = (ROOT / "README.md").read_text().split("## Packages")[1]
+    packages = re.findall(r"^\| ([a-z0-9-]+) \|", text, flags=re.MULTILINE)
+    assert len(packages) == 9 and packages.pop(0) == "package"
+    setup = (ROOT / "setup.cfg").read_text()
+    for package in packages:
+        assert re.search(rf"^    {package}[=>]", setup, flags=re.MULTILINE), package
