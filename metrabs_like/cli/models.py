@@ -73,5 +73,7 @@ def _from_run(workdir):
         try:
             checkpoints.load_weights(model, path)
         except UserWarning as error:
-            raise ValueError(f"{path} does not fit the model of {run_folder.CONFIG_FILE}: {error}") from error
+            raise ValueError(
+                f"{path} does not fit the model of {run_folder.CONFIG_FILE}: {error}"
+            ) from error
     return TrainedModel(name=workdir, system=run.module, config=run.model, model=model, run=run)
