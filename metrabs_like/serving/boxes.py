@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from metrabs_like.geometry import warping
+from metrabs_like.geometry import rotation, warping
 from metrabs_like.serving.augmentation import Views
 from metrabs_like.serving.cameras import Cameras
 from metrabs_like.serving.crops import render_crops
@@ -126,22 +126,16 @@ def predict_boxes(
     Gradient: none to the images.
     """
     n_boxes, n_points = tf.shape(boxes)[0], len(network.mirror_indices)
+    crop_cameras = _crop_cameras(boxes, cameras, views, network.side, network.box_padding)
     parts = tf.TensorArray(
         tf.float32, 0, dynamic_size=True, element_shape=(None, n_points, 4), infer_shape=False
     )
 
     def predict_next(start, parts):
         stop = start + tf.minimum(boxes_at_a_time, n_boxes - start)
-        chunk_cameras = Cameras(*(field[start:stop] for field in cameras))
-        predicted = _predict_chunk(
-            network,
-            images,
-            image_index[start:stop],
-            boxes[start:stop],
-            chunk_cameras,
-            views,
-            antialias_factor,
-        )
+        per_box = (image_index, cameras.intrinsics, cameras.distortion_coeffs, *crop_cameras)
+        chunk = tuple(values[start:stop] for values in per_box)
+        predicted = _predict_chunk(network, images, chunk, views.mirror, antialias_factor)
         return stop, parts.write(parts.size(), predicted)
 
     _, parts = tf.while_loop(
@@ -151,11 +145,10 @@ def predict_boxes(
     return predicted[..., :3], predicted[..., 3]
 
 
-def _predict_chunk(network, images, image_index, boxes, cameras, views, antialias_factor):
+def _predict_chunk(network, images, chunk, mirror, antialias_factor):
     """Camera-frame points and uncertainty, m, for the views of a few boxes: `[N * A, P, 4]`."""
-    side = network.side
-    turns, crop_intrinsics = _crop_cameras(boxes, cameras, views, side, network.box_padding)
-    n_views = tf.shape(views.roll)[0]
+    *_, turns, crop_intrinsics = chunk
+    side, n_views = network.side, tf.shape(mirror)[0]
 
     def render(box):
         index, intrinsics, coeffs, turn, crop_k = box
@@ -165,7 +158,7 @@ def _predict_chunk(network, images, image_index, boxes, cameras, views, antialia
 
     crops = tf.map_fn(
         render,
-        (image_index, cameras.intrinsics, cameras.distortion_coeffs, turns, crop_intrinsics),
+        chunk,
         fn_output_signature=tf.TensorSpec((None, side, side, 3), tf.float32),
         parallel_iterations=2,
     )
@@ -175,26 +168,24 @@ def _predict_chunk(network, images, image_index, boxes, cameras, views, antialia
     # The transpose undoes an orthogonal turn, mirrored or not; a mirrored person's left is right.
     points = predicted["coords3d_abs"] @ tf.reshape(turns, [-1, 3, 3])
     points = tf.concat([points, predicted["uncert"][..., tf.newaxis]], axis=-1)
-    mirror = tf.tile(views.mirror, [tf.shape(boxes)[0]])[:, tf.newaxis, tf.newaxis]
-    return tf.where(mirror, tf.gather(points, network.mirror_indices, axis=1), points)
+    is_mirrored = tf.tile(mirror, [tf.shape(turns)[0]])[:, tf.newaxis, tf.newaxis]
+    return tf.where(is_mirrored, tf.gather(points, network.mirror_indices, axis=1), points)
 
 
 def _crop_cameras(boxes, cameras, views, side, padding):
     """Rotation and intrinsics of every view's virtual camera: `[N, A, 3, 3]` each."""
-    n_boxes, n_views = tf.shape(boxes)[0], tf.shape(views.roll)[0]
-    arguments = (boxes, cameras.intrinsics, cameras.distortion_coeffs)
-    looking, _ = warping.crop_camera(*arguments, side, padding=padding)
+    looking, intrinsics = warping.crop_camera(
+        boxes, cameras.intrinsics, cameras.distortion_coeffs, side, padding=padding
+    )
     up = tf.linalg.matvec(looking, cameras.up)
     # Looking along the up direction, no roll is right, and the camera's own is kept.
     is_seen = tf.norm(up[:, :2], axis=-1) > _MIN_SINE_TO_UP
     upright = tf.where(is_seen, -tf.atan2(up[:, 0], -up[:, 1]), 0.0)
-    turns, intrinsics = warping.crop_camera(
-        *(tf.repeat(argument, n_views, axis=0) for argument in arguments),
-        side,
-        padding=padding,
-        roll=tf.reshape(upright[:, tf.newaxis] + views.roll, [-1]),
-        scale=tf.tile(views.scale, [n_boxes]),
-        mirror=tf.tile(views.mirror, [n_boxes]),
-    )
-    shape = [n_boxes, n_views, 3, 3]
-    return tf.reshape(turns, shape), tf.reshape(intrinsics, shape)
+    in_plane = rotation.rotation_mat(upright[:, tf.newaxis] + views.roll, "z")
+    # A mirrored crop's x axis points the other way.
+    flip = tf.stack([tf.where(views.mirror, -1.0, 1.0), *[tf.ones_like(views.scale)] * 2], axis=-1)
+    zoom = tf.stack([views.scale, views.scale, tf.ones_like(views.scale)], axis=-1)
+    turns = flip[..., tf.newaxis] * in_plane @ looking[:, tf.newaxis]
+    # The zoom scales focal lengths and skew and leaves the principal point in the middle.
+    middle = intrinsics[:, tf.newaxis] * [[0.0, 0, 1], [0, 0, 1], [0, 0, 1]]
+    return turns, (intrinsics[:, tf.newaxis] - middle) * zoom[:, :, tf.newaxis] + middle
