@@ -2,10 +2,17 @@
 
 import json
 import os
+import pathlib
+import re
 
+import cv2
+import numpy as np
 import pytest
 
+from metrabs_like import skeletons
 from metrabs_like.cli import prepare_data
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs" / "own_data.md"
 
 
 def _prepare(*arguments):
@@ -49,26 +56,30 @@ def test_another_data_set_in_the_folder_is_kept(tmp_path, capsys):
     assert (tmp_path / "out" / "dataset.json").read_bytes() == before
 
 
-def test_hand_written_folder_through_its_reader(tmp_path):
-    source = tmp_path / "mine"
-    source.mkdir()
-    import cv2
-    import numpy as np
+def _folder_of_the_docs(folder):
+    """Writes the folder that docs/own_data.md shows."""
+    skeleton, line = re.findall(r"```json\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    (folder / "images").mkdir(parents=True)
+    (folder / "skeleton.json").write_text(skeleton)
+    (folder / "annotations.jsonl").write_text(line)
+    cv2.imwrite(str(folder / "images" / "a.jpg"), np.full((120, 160, 3), 128, np.uint8))
+    return folder
 
-    cv2.imwrite(str(source / "a.png"), np.full((48, 64, 3), 128, np.uint8))
-    joints = {"pelv": [32, 24], "neck": [32, 10]}
-    line = {"image": "a.png", "fov_degrees": 60, "people": [{"points2d_px": joints}]}
-    (source / "annotations.jsonl").write_text(json.dumps(line) + "\n")
-    code = _prepare(
-        "--dataset=custom",
-        f"--source_dir={source}",
-        "--skeleton=smpl_24",
-        "--name=mine",
-        f"--output_dir={tmp_path / 'out'}",
-    )
-    assert code == 0
+
+def test_the_example_of_the_docs_is_prepared(tmp_path):
+    source = _folder_of_the_docs(tmp_path / "mine")
+    arguments = ("--dataset=custom", f"--source_dir={source}", "--name=ours", "--licence=CC0")
+    assert _prepare(*arguments, f"--output_dir={tmp_path / 'out'}") == 0
     info = json.loads((tmp_path / "out" / "dataset.json").read_text())
-    assert info["name"] == "mine" and info["counts"]["n_people_2d"] == 1
+    assert (info["name"], info["licence"], info["kind"]) == ("ours", "CC0", "kp3d")
+    assert info["counts"]["n_people_3d"] == info["counts"]["n_people_2d"] == 1
+
+
+def test_joints_of_the_docs_train_beside_the_synthetic_ones(tmp_path):
+    skeleton = _folder_of_the_docs(tmp_path / "mine") / "skeleton.json"
+    joints = skeletons.get(f"smpl_24+coco_17+{skeleton}")
+    assert joints.joint_names[-4:] == ("hip_mine", "neck_mine", "lhand_mine", "rhand_mine")
+    assert joints.mirror_indices[-4:] == (41, 42, 44, 43)
 
 
 @pytest.mark.parametrize(
