@@ -10,7 +10,7 @@ import tensorflow as tf
 from metrabs_like.geometry import warping
 
 _RATIOS = (1, 2, 4, 8)  # the scales at which a JPEG decodes faster
-_MIN_DENSITY = 0.9  # window px per crop px below which scaled decoding would blur (ours)
+_MIN_DENSITY = 0.8  # window px per crop px that scaled decoding must leave (ours)
 _MARGIN_PX = 2.0  # bilinear neighbours, and the bulge of a distorted edge between samples
 _POINTS_PER_EDGE = 12
 
@@ -53,7 +53,7 @@ def plan_windows(example: dict, image_size, side: int, window_side: int) -> dict
     }
 
 
-def decode_window(image_bytes, decoder, part, part_size, window_side: int, fast_dct: bool):
+def decode_window(image_bytes, decoder, part, part_size, fast_dct: bool):
     """Decodes one window.
 
     Args:
@@ -61,11 +61,10 @@ def decode_window(image_bytes, decoder, part, part_size, window_side: int, fast_
       decoder: scalar int32, as planned.
       part: int32 `[4]`, as planned.
       part_size: int32 `[2]`, as planned.
-      window_side: side W of the canvas, px.
       fast_dct: use libjpeg's fast, slightly less exact inverse DCT and chroma upsampling.
 
     Returns:
-      uint8 `[W, W, 3]`, zero beyond the window.
+      uint8 `[height, width, 3]` of `part_size`; batching puts it on the canvas.
     """
     pixels = tf.switch_case(
         decoder,
@@ -75,9 +74,7 @@ def decode_window(image_bytes, decoder, part, part_size, window_side: int, fast_
     pixels = tf.cond(
         tf.reduce_all(part[2:] == part_size), lambda: pixels, lambda: _shrunk(pixels, part_size)
     )
-    missing = window_side - part_size
-    pixels = tf.pad(pixels, [[0, missing[0]], [0, missing[1]], [0, 0]])
-    return tf.ensure_shape(pixels, [window_side, window_side, 3])
+    return tf.ensure_shape(pixels, [None, None, 3])
 
 
 def _seen_area(example, side, image_size):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from metrabs_like.data import records
 
 _EXPAND_BATCH = 32  # records looked at together when people are listed
+_LARGE_RECORD_BYTES = 50_000  # above, copying records costs more than a call for each (measured)
 _CYCLE_LENGTH = 8  # shards read in turn
 
 
@@ -76,9 +77,19 @@ def merge_sources(batches: list[tf.data.Dataset]) -> tf.data.Dataset:
 
 def _people(serialized, info, kind):
     """Lists the usable people of the records."""
+    n_bytes = sum(shard["n_bytes"] for shard in info.shards)
+    if n_bytes > _LARGE_RECORD_BYTES * info.counts["n_images"]:
+        return serialized.flat_map(lambda record: _people_of_one(record, info, kind))
 
     def expand(batch):
         record_index, person_index = records.parse_usable_people(batch, kind, info.n_points)
         return tf.gather(batch, record_index), person_index
 
     return serialized.batch(_EXPAND_BATCH).map(expand).unbatch()
+
+
+def _people_of_one(record, info, kind):
+    """Lists the usable people of one record without copying it, at a fixed cost each time."""
+    _, person_index = records.parse_usable_people(record[tf.newaxis], kind, info.n_points)
+    same_record = tf.data.Dataset.from_tensors(record).repeat()
+    return tf.data.Dataset.zip((same_record, tf.data.Dataset.from_tensor_slices(person_index)))

@@ -220,14 +220,16 @@ def _decoded(planned, config, batch_size, names, *, drop_remainder):
             example["decoder"],
             example["part"],
             example["part_size"],
-            config.window_side,
             config.fast_dct,
         )
         return {"window": window, **{name: example[name] for name in names}}
 
     n_calls = config.n_parallel_calls or os.cpu_count() or 1
     windows = planned.unbatch().map(decode, num_parallel_calls=n_calls, deterministic=True)
-    return windows.batch(batch_size, drop_remainder=drop_remainder)
+    shapes = {name: spec.shape for name, spec in windows.element_spec.items()}
+    shapes["window"] = tf.TensorShape([config.window_side, config.window_side, 3])
+    # Padding with zeros while batching writes each canvas once.
+    return windows.padded_batch(batch_size, shapes, drop_remainder=drop_remainder)
 
 
 def _with_options(dataset):

@@ -27,13 +27,11 @@ def make_example(image_bytes, box, *, size=(90, 120), side=32, padding=0.0):
 
 
 def decode(example, plan, fast_dct=False):
-    window = cropping.decode_window(
-        example["image_bytes"][0],
-        *(plan[k][0] for k in ("decoder", "part", "part_size")),
-        W,
-        fast_dct,
-    )
-    return window.numpy()
+    """Decodes the window and puts it on its canvas, as batching does."""
+    planned = [plan[name][0] for name in ("decoder", "part", "part_size")]
+    window = cropping.decode_window(example["image_bytes"][0], *planned, fast_dct).numpy()
+    assert window.shape[:2] == tuple(plan["part_size"][0].numpy())
+    return np.pad(window, [(0, W - window.shape[0]), (0, W - window.shape[1]), (0, 0)])
 
 
 def crop(example, plan, side=32):
