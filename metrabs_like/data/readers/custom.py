@@ -19,7 +19,7 @@ from metrabs_like.data.readers import custom_lines
 def plan(
     source_dir: str,
     *,
-    annotations: str = "annotations.jsonl",
+    annotations: str = "",
     skeleton: str = "",
     name: str = "custom",
     licence: str = "",
@@ -30,7 +30,7 @@ def plan(
 
     Args:
       source_dir: the folder.
-      annotations: file in it, one JSON object a line.
+      annotations: file in it, one JSON object a line; empty takes `annotations.jsonl`.
       skeleton: a built-in skeleton's name, or a file; empty takes the folder's `skeleton.json`.
       name: of the data set.
       licence: a line on what may be done with it.
@@ -45,6 +45,7 @@ def plan(
       ValueError: if a file is missing or wrong. Wrong lines are found when the tasks run.
     """
     joints = skeletons.get(skeleton or os.path.join(source_dir, "skeleton.json"))
+    annotations = annotations or "annotations.jsonl"
     path = os.path.join(source_dir, annotations)
     offsets, has_3d = _index(path)
     lines = list(enumerate(offsets, start=1))
