@@ -188,6 +188,6 @@ def _numpy(value):
 def _reason(error):
     """The text of an assertion in the graph, without the locations around it."""
     message = str(error.message)
-    found = re.search(r"assertion failed: \[(.*)", message)
+    found = re.search(r"assertion failed: \[(.*)\]", message)
     text = found.group(1) if found else message.strip().splitlines()[0]
-    return re.sub(r"\]\s*\[", " ", text).rstrip("] ")
+    return text.replace("It is] [", "It is ")
