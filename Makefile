@@ -9,7 +9,7 @@ PYTHON_ADDONS ?= $(shell scripts/find_python.sh 3.10 3.11)
 IMAGE ?=
 DEMO_DIR ?= demo
 # Test processes: two fill the two cores that the time limits are stated for.
-PYTEST_ARGS ?= -q -n 2
+PYTEST_ARGS ?= -q -n 2 --dist loadfile
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 

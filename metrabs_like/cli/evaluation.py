@@ -178,9 +178,14 @@ def table(content: dict) -> str:
 
 
 def joint_table(content: dict) -> str:
-    """Formats the errors per joint, worst first."""
-    per_joint = sorted(content.get(PER_JOINT, {}).items(), key=lambda item: -item[1])
-    return "\n".join(f"  {name:20}{error:8.1f}" for name, error in per_joint)
+    """Formats the errors per joint, worst first; joints that no person here has are counted."""
+    errors = content.get(PER_JOINT, {})
+    measured = {name: error for name, error in errors.items() if np.isfinite(error)}
+    per_joint = sorted(measured.items(), key=lambda item: -item[1])
+    lines = [f"  {name:20}{error:8.1f}" for name, error in per_joint]
+    if len(measured) < len(errors):
+        lines.append(f"  ({len(errors) - len(measured)} joints are not annotated here)")
+    return "\n".join(lines)
 
 
 def save(content: dict, output_dir: str, model: Measurement) -> list[str]:

@@ -70,6 +70,12 @@ def test_angular_height_is_the_box_over_the_focal_length(dataset):
     assert 0.7 < np.median(measured / extent) < 1.4
 
 
+def test_joint_table_counts_what_was_not_measured():
+    errors = {"nose": 10.0, "neck": float("nan"), "lank": 80.0}
+    lines = evaluation.joint_table({evaluation.PER_JOINT: errors}).splitlines()
+    assert [line.split()[0] for line in lines] == ["lank", "nose", "(1"]
+
+
 def test_model_without_training_data_has_no_baseline(own_run, held_out, tmp_path, capsys):
     path = own_run / "config.json"
     values = json.loads(path.read_text())
