@@ -1,5 +1,5 @@
 """Pure, maskable losses."""
 
-from metrabs_like.losses import metric3d, robust, terms
+from metrabs_like.losses import heatmap, metric3d, robust, terms
 
-__all__ = ["metric3d", "robust", "terms"]
+__all__ = ["heatmap", "metric3d", "robust", "terms"]

@@ -158,3 +158,19 @@ def test_expected_counts_are_exact_near_the_truth(rng):
     assert {k: float(t.count) for k, t in terms.items()} == {
         k: float(v) for k, v in expected.items()
     }
+
+
+def test_heatmap_loss_counts_and_weight(rng):
+    config = dataclasses.replace(CONFIG, heatmap_loss_factor=0.25)
+    outputs, targets = _scene(rng)
+    n = config.proc_side // config.stride
+    flat = tf.fill([*outputs["uncert"].shape, n, n], -2 * float(np.log(n)))
+    terms = loss_terms({**outputs, "log_heatmap": flat}, targets, config, 20)
+    counts = expected_counts(targets, config)
+    assert set(terms) == set(counts)
+    for kind, factor in (("kp3d", config.loss_factor_kp3d), ("kp2d", config.loss_factor_kp2d)):
+        term = terms[f"{kind}/heatmap"]
+        assert float(term.count) == float(counts[f"{kind}/heatmap"]) > 0
+        assert term.weight == pytest.approx(0.25 * factor)
+        # no more than a flat heatmap is off a single cell
+        assert 0 < float(term.mean()) <= 2 * np.log(n) + 1e-5

@@ -46,6 +46,8 @@ class Config(TracedByValue):
       full_perspective_start_step: update from which the full perspective reconstruction trains.
       loss_factor_kp3d: weight of the terms from 3D annotations.
       loss_factor_kp2d: weight of the term from 2D annotations.
+      heatmap_loss_factor: weight of a loss on the 2D heatmap itself, relative to its kind's weight
+        (ours; 0, as the released code): networks that start from random weights learn much faster.
       photometric: whether training crops get the photometric augmentation.
 
     Raises:
@@ -73,6 +75,7 @@ class Config(TracedByValue):
     full_perspective_start_step: int = 500
     loss_factor_kp3d: float = 1.0
     loss_factor_kp2d: float = 0.1
+    heatmap_loss_factor: float = 0.0
     photometric: bool = True
 
     def __post_init__(self):
@@ -97,6 +100,7 @@ class Config(TracedByValue):
             "full_perspective_start_step",
             "loss_factor_kp3d",
             "loss_factor_kp2d",
+            "heatmap_loss_factor",
         ):
             _check_number(field, getattr(self, field), is_zero_allowed=True)
         # an unknown skeleton or root joint fails here, with the message of the lookup

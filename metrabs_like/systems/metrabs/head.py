@@ -17,9 +17,10 @@ class HeatmapDecoder(tf.keras.layers.Layer):
 
     Input: `[B, H, W, n_points * (2 + depth)]`, any float dtype; per point: uncertainty, metric-xy
     heatmap, then the 2.5D volume. Output: dict of float32 `coords2d` `[B, P, 2]` (crop px),
-    `coords3d_rel` `[B, P, 3]` (m), `uncert` `[B, P]` (m). No weights, no masking. Gradient: exact;
-    the uncertainty has none into the volume. The values are those of `decoding.decode_head`, in a
-    memory layout that costs a fifth on CPUs.
+    `coords3d_rel` `[B, P, 3]` (m), `uncert` `[B, P]` (m) and, if wanted, `log_heatmap`
+    `[B, P, H, W]`, the logarithm of the distribution that `coords2d` is the mean of. No weights, no
+    masking. Gradient: exact; the uncertainty has none into the volume. The values are those of
+    `decoding.decode_head`, in a memory layout that costs a fifth on CPUs.
 
     Args:
       n_points: int, number of points P.
@@ -30,6 +31,7 @@ class HeatmapDecoder(tf.keras.layers.Layer):
       box_size_m: float, side of the metric cube, m.
       uncert_bias: float, added to the uncertainty before its softplus.
       uncert_bias2: float, m, added after it.
+      with_log_heatmap: bool, whether to return the heatmap for a loss on it.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class HeatmapDecoder(tf.keras.layers.Layer):
         box_size_m=2.2,
         uncert_bias=0.0,
         uncert_bias2=0.001,
+        with_log_heatmap=False,
         **kwargs,
     ):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -52,6 +55,7 @@ class HeatmapDecoder(tf.keras.layers.Layer):
         self.box_size_m = box_size_m
         self.uncert_bias = uncert_bias
         self.uncert_bias2 = uncert_bias2
+        self.with_log_heatmap = with_log_heatmap
 
     def call(self, inputs):
         """Returns the dict of decoded points of logits `[B, H, W, P * (2 + depth)]`."""
@@ -77,19 +81,22 @@ class HeatmapDecoder(tf.keras.layers.Layer):
             ),
             "uncert": tf.nn.softplus(uncert + self.uncert_bias) + self.uncert_bias2,
         }
+        if self.with_log_heatmap:
+            log_volume = tf.nn.log_softmax(volume_logits)
+            log_volume = tf.reshape(log_volume, [-1, self.depth, height, width])
+            outputs["log_heatmap"] = tf.reduce_logsumexp(log_volume, axis=1)
         return {
             key: tf.reshape(value, [-1, self.n_points, *value.shape[1:]])
             for key, value in outputs.items()
         }
 
     def compute_output_shape(self, input_shape):
-        """Returns the shapes of the three outputs."""
-        batch = input_shape[0]
-        return {
-            "coords2d": (batch, self.n_points, 2),
-            "coords3d_rel": (batch, self.n_points, 3),
-            "uncert": (batch, self.n_points),
-        }
+        """Returns the shapes of the outputs."""
+        batch, height, width, _ = input_shape
+        shapes = {"coords2d": (2,), "coords3d_rel": (3,), "uncert": ()}
+        if self.with_log_heatmap:
+            shapes["log_heatmap"] = (height, width)
+        return {key: (batch, self.n_points, *shape) for key, shape in shapes.items()}
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -103,6 +110,7 @@ class HeatmapDecoder(tf.keras.layers.Layer):
             "box_size_m": self.box_size_m,
             "uncert_bias": self.uncert_bias,
             "uncert_bias2": self.uncert_bias2,
+            "with_log_heatmap": self.with_log_heatmap,
         }
 
 

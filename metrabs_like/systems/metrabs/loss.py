@@ -7,6 +7,7 @@ replicas is normalized by its own number of valid points. Float32.
 import tensorflow as tf
 
 from metrabs_like.losses import metric3d
+from metrabs_like.losses.heatmap import expected_heatmap_count, heatmap_term
 from metrabs_like.losses.terms import combine
 from metrabs_like.systems.metrabs.decoding import reconstruct_absolute
 from metrabs_like.systems.metrabs.preparation import present_kinds, split_by_kind
@@ -22,14 +23,15 @@ def loss_terms(outputs, targets, config, step):
     leave the depth open.
 
     Args:
-      outputs: of the model: `coords2d` `[B, P, 2]`, `coords3d_rel` `[B, P, 3]`, `uncert` `[B, P]`.
+      outputs: of the model: `coords2d` `[B, P, 2]`, `coords3d_rel` `[B, P, 3]`, `uncert` `[B, P]`
+        and `log_heatmap` `[B, P, H, W]` where `config.heatmap_loss_factor` is not 0.
       targets: of `prepare`.
       config: `Config`.
       step: int, number of the update.
 
     Returns:
       Dict name -> `losses.terms.LossTerm`: `kp3d/loss3d`, `kp3d/loss3d_abs`, `kp3d/loss2d` and
-      `kp2d/loss2d`, those whose kind is in `targets`.
+      `kp2d/loss2d`, those whose kind is in `targets`; with a heatmap loss also `KIND/heatmap`.
 
     Masking: points not valid in `targets` influence neither value nor gradient, NaN or not (their
     predictions still enter the reference of 2D-annotated people). Gradient: to all outputs.
@@ -45,7 +47,10 @@ def loss_terms(outputs, targets, config, step):
         step=step,
         full_perspective_start_step=config.full_perspective_start_step,
     )
-    preds = split_by_kind({"coords3d_abs": coords3d_abs, "uncert": outputs["uncert"]}, targets)
+    predicted = {"coords3d_abs": coords3d_abs, "uncert": outputs["uncert"]}
+    if config.heatmap_loss_factor:
+        predicted["log_heatmap"] = outputs["log_heatmap"]
+    preds = split_by_kind(predicted, targets)
     terms = {}
     for kind in kinds:
         inps = _inputs_of_loss(targets[kind], config)
@@ -53,6 +58,10 @@ def loss_terms(outputs, targets, config, step):
             of_kind = metric3d.loss_terms_with_3d_gt(inps, preds[kind], config.loss_config, step)
         else:
             of_kind = metric3d.loss_terms_with_2d_gt(inps, preds[kind], config.loss_config)
+        if config.heatmap_loss_factor:
+            log_heatmap, labels = preds[kind]["log_heatmap"], _labels2d(targets[kind])
+            term = heatmap_term(log_heatmap, *labels, config.grid)
+            of_kind["heatmap"] = term._replace(weight=config.heatmap_loss_factor)
         factor = getattr(config, f"loss_factor_{kind}")
         for name, term in of_kind.items():
             terms[f"{kind}/{name}"] = term._replace(weight=term.weight * factor)
@@ -76,6 +85,9 @@ def expected_counts(targets, config):
         count = metric3d.expected_counts_3d if kind == "kp3d" else metric3d.expected_counts_2d
         for name, value in count(inps, config.loss_config).items():
             counts[f"{kind}/{name}"] = value
+        if config.heatmap_loss_factor:
+            labels = _labels2d(targets[kind])
+            counts[f"{kind}/heatmap"] = expected_heatmap_count(*labels, config.grid)
     return counts
 
 
@@ -99,6 +111,11 @@ def compute_loss(outputs, targets, config, step):
 def _reference_mask(kind, point_validity):
     """Points that may determine the reference of the reconstruction, bool `[B, P]`."""
     return point_validity if kind == "kp3d" else tf.ones_like(point_validity)
+
+
+def _labels2d(targets):
+    """The 2D points and which of them count; a 3D annotation has its projection, too."""
+    return targets["coords2d_true"], targets["point_validity"]
 
 
 def _inputs_of_loss(targets, config):

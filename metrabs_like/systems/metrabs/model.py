@@ -22,8 +22,9 @@ def build_model(config):
       `tf.keras.Model` from the dict `image` `[B, S, S, 3]` (0..1) and `intrinsics` `[B, 3, 3]` (of
       the crop; it does not influence the outputs, `decode` and the loss use it) to the dict
       `coords2d` `[B, P, 2]` (crop px), `coords3d_rel` `[B, P, 3]` (m) and `uncert` `[B, P]` (m),
-      all float32. B may be unknown and 0. The compute type of the backbone and head is the Keras
-      policy in force while building; decoding is float32 always.
+      all float32; with a `heatmap_loss_factor` also `log_heatmap` `[B, P, H, W]`. B may be unknown
+      and 0. The compute type of the backbone and head is the Keras policy in force while building;
+      decoding is float32 always.
 
     Raises:
       ValueError: from `layers.build_backbone`.
@@ -46,6 +47,7 @@ def build_model(config):
         box_size_m=config.box_size_m,
         uncert_bias=config.uncert_bias,
         uncert_bias2=config.uncert_bias2,
+        with_log_heatmap=config.heatmap_loss_factor > 0,
         name="decoder",
     )
     # functional model
