@@ -38,24 +38,25 @@ class RunCheckpoints:
         Raises:
           ValueError: if the folder cannot be written.
         """
-        self._folder = make_folder(folder)
+        self.folder = make_folder(folder)
         self._contents = _contents(model, optimizers)
+        self._last_step = None
         self._checkpoint = tf.train.Checkpoint(**trackables)
         self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(self._folder), max_to_keep=kept, checkpoint_name="step"
+            self._checkpoint, str(self.folder), max_to_keep=kept, checkpoint_name="step"
         )
 
     def steps(self) -> list[int]:
         """Lists the steps of the checkpoints on disk, ascending."""
-        matches = (re.fullmatch(r"step-(\d+)\.index", p.name) for p in self._folder.iterdir())
-        return sorted(int(match[1]) for match in matches if match)
+        return saved_steps(self.folder)
 
     def save(self, step: int):
-        """Writes a checkpoint unless the newest one is of this step already."""
-        if self._manager.latest_checkpoint == str(self._folder / f"step-{step}"):
+        """Writes a checkpoint unless this object saved or restored this step last."""
+        if step == self._last_step:
             return
-        _write_atomically(self._folder / _CONTENTS_NAME, json.dumps(self._contents, indent=1))
+        _write_atomically(self.folder / _CONTENTS_NAME, json.dumps(self._contents, indent=1))
         self._manager.save(checkpoint_number=step)
+        self._last_step = step
 
     def restore(self, steps=None) -> int | None:
         """Restores the newest readable checkpoint.
@@ -75,14 +76,15 @@ class RunCheckpoints:
             return None
         self._check_contents()
         for step in reversed(steps):
-            path = self._folder / f"step-{step}"
+            path = self.folder / f"step-{step}"
             damage = _damage(path)
             if not damage:
                 self._restore_one(path)
+                self._last_step = step
                 return step
             warnings.warn(f"checkpoint {path} is damaged, passed over: {damage}", stacklevel=2)
         raise ValueError(
-            f"no checkpoint in {self._folder} is readable (steps {steps}): delete the folder to "
+            f"no checkpoint in {self.folder} is readable (steps {steps}): delete the folder to "
             "start anew, or put back a copy."
         )
 
@@ -96,17 +98,25 @@ class RunCheckpoints:
             ) from error
 
     def _check_contents(self):
-        path = self._folder / _CONTENTS_NAME
+        path = self.folder / _CONTENTS_NAME
         if not path.exists():
             return
         saved = json.loads(path.read_text())
         difference = _difference(saved, self._contents)
         if difference:
             raise ValueError(
-                f"the checkpoints in {self._folder} are of another model or optimizer: "
+                f"the checkpoints in {self.folder} are of another model or optimizer: "
                 f"{difference}; continue with the settings that wrote them, or choose another "
                 "workdir."
             )
+
+
+def saved_steps(folder) -> list[int]:
+    """Lists the steps of the checkpoints in a folder, ascending; none if there is no such folder."""
+    folder = pathlib.Path(folder)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    matches = (re.fullmatch(r"step-(\d+)\.index", name) for name in names)
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def save_weights(model, path):

@@ -57,6 +57,14 @@ def worker_index(strategy) -> int:
     return resolver.task_id + (1 if has_chief and resolver.task_type == "worker" else 0)
 
 
+def n_workers(strategy) -> int:
+    """Counts the processes of the run."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or resolver.task_id is None:
+        return 1
+    return sum(len(tasks) for tasks in resolver.cluster_spec().as_dict().values())
+
+
 def worker_seed(seed: int, strategy) -> int:
     """Returns the data seed of this process: `seed` itself in the first."""
     return seed + 1_000_003 * worker_index(strategy)

@@ -71,7 +71,7 @@ class CsvLog:
             self._names = [*(self._names or ()), *new]
             self._write_all(rows)
         with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, self._names, restval="").writerow(row)
+            csv.DictWriter(file, self._names, restval="", lineterminator="\n").writerow(row)
 
     def _drop_rows_after(self, last_step):
         kept = [row for row in self._read() if int(row["step"]) <= last_step]
@@ -89,7 +89,7 @@ class CsvLog:
     def _write_all(self, rows):
         part = self._path.with_name(f".{os.getpid()}.{self._path.name}")
         with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._names, restval="")
+            writer = csv.DictWriter(file, self._names, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         os.replace(part, self._path)

@@ -122,7 +122,7 @@ class _Run:
         self.iterator = iter(dataset)
         self.window = logs.LogWindow()
         self.store = self._make_store()
-        self.step = self.resumed_from = (self.store.restore() if self.store else None) or 0
+        self.step = self.resumed_from = self._restore()
         self.logs = logs.RunLogs(self.workdir if self.is_chief else None, self.step)
         self.actions = []
         self.last_row = {}
@@ -132,9 +132,7 @@ class _Run:
     def _make_store(self):
         if self.workdir is None:
             return None
-        folder = self.workdir / "checkpoints"
-        if not self.is_chief:
-            folder = folder / f"worker_{distribution.worker_index(self.strategy)}"
+        folder = self._folders()[distribution.worker_index(self.strategy)]
         used = [objective.optimizer for objective in self.objectives]
         trackables = dict(model=self.model, average=self.average, train_step=self.train_step)
         trackables |= dict(iterator=self.iterator, window=self.window)
@@ -142,6 +140,21 @@ class _Run:
         return checkpoints.RunCheckpoints(
             folder, trackables, model=self.model, optimizers=used, kept=self.config.checkpoints_kept
         )
+
+    def _folders(self):
+        """Each worker's folder: every one has its own place in its own data."""
+        folder = self.workdir / "checkpoints"
+        n_workers = distribution.n_workers(self.strategy)
+        return [folder, *(folder / f"worker_{i}" for i in range(1, n_workers))]
+
+    def _restore(self):
+        if self.store is None:
+            return 0
+        folders = self._folders()
+        if len(folders) == 1:
+            return self.store.restore() or 0
+        common = set.intersection(*(set(checkpoints.saved_steps(folder)) for folder in folders))
+        return self.store.restore([max(common)]) if common else 0
 
     def add_actions(self, actions):
         every = self.config.log_every
@@ -227,9 +240,10 @@ class _Run:
         if self.store is None:
             return
         self.store.save(self.step)
-        if self.is_chief:
-            with self.average.applied():
-                checkpoints.save_weights(self.model, self.workdir / checkpoints.WEIGHTS_NAME)
+        # Every worker saves: reading a variable that replicas share may need all of them.
+        folder = self.workdir if self.is_chief else self.store.folder
+        with self.average.applied():
+            checkpoints.save_weights(self.model, folder / checkpoints.WEIGHTS_NAME)
 
     def finish(self):
         self.average.copy_to_model()

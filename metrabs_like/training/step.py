@@ -189,6 +189,8 @@ class TrainStep(tf.Module):
     def _replica_gradients(self, batch, step, attempt, scale):
         state = [tf.identity(tf.convert_to_tensor(v)) for v in self._model_state]
         gradients, outcome = self._gradients(batch, step, attempt, scale, self._model_state)
+        if self._strategy.num_replicas_in_sync > 1:
+            self._synchronize_state()
         return state, gradients, outcome
 
     def _apply(self, gradients):
@@ -202,16 +204,18 @@ class TrainStep(tf.Module):
     def _replica_apply(self, gradients):
         for objective, its_gradients in zip(self._objectives, gradients, strict=True):
             optimizers.apply(objective.optimizer, its_gradients, objective.variables)
-        if self._strategy.num_replicas_in_sync > 1:
-            self._synchronize_state()
 
     def _synchronize_state(self):
         """Averages moving statistics over replicas, alike in both Keras generations."""
+        floating = [v for v in self._model_state if v.dtype.is_floating]
+        if not floating:
+            return
+        # The identity puts each value on the replica's device, which a lone local replica needs.
+        values = [tf.identity(tf.convert_to_tensor(v)) for v in floating]
         context = tf.distribute.get_replica_context()
-        for variable in self._model_state:
-            if variable.dtype.is_floating:
-                value = tf.convert_to_tensor(variable)
-                variable.assign(context.all_reduce(tf.distribute.ReduceOp.MEAN, value))
+        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
+        for variable, mean in zip(floating, means, strict=True):
+            variable.assign(mean)
 
     def _skip(self, state, is_empty):
         self._strategy.run(self._replica_restore, args=(state,))

@@ -54,4 +54,7 @@ def _value(text):
 
 if __name__ == "__main__":
     pairs = (argument.split("=") for argument in sys.argv[3:])
-    print(run(sys.argv[1], steps=int(sys.argv[2]), **{k: _value(v) for k, v in pairs})[0])
+    values = {k: _value(v) for k, v in pairs}
+    training.make_strategy(values.get("distribution", "none"))  # a cluster comes before all else
+    stream = dataset(values.pop("data_seed", 3))
+    print(run(sys.argv[1], steps=int(sys.argv[2]), data=stream, **values)[0])

@@ -34,35 +34,72 @@ def test_checkpoint_of_another_dataset_says_so(tmp_path):
         run_toy.run(tmp_path, steps=4, data=tf.data.Dataset.from_tensors(toy.toy_batch(8)).repeat())
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "index", "empty"])
+def counting(folder):
+    """A cheap run: the store of a checkpoint with a counter, a tensor and a data iterator."""
+    state = tf.Module()
+    state.n, state.x = tf.Variable(0), tf.Variable(tf.zeros([1000]))
+    iterator = iter(tf.data.Dataset.range(10**6).shuffle(50, seed=1).prefetch(1))
+    store = checkpoints.RunCheckpoints(
+        folder, dict(state=state, iterator=iterator), model=toy.toy_model(), optimizers=[], kept=3
+    )
+    return store, state, iterator
+
+
+def saved_to(folder, steps):
+    store, state, iterator = counting(folder)
+    followers = {}
+    for step in steps:
+        state.n.assign(step)
+        state.x.assign(tf.fill([1000], float(step)))
+        store.save(step)
+        followers[step] = next(iterator).numpy()
+    return followers
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "index", "index gone"])
 def test_damaged_last_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
-    whole, model1 = run_toy.run(tmp_path / "a", steps=20, log_every=20)
-    run_toy.run(tmp_path / "b", steps=20, log_every=20)
-    suffix = "index" if damage == "index" else "data-00000-of-00001"
-    path = tmp_path / "b" / "checkpoints" / f"step-20.{suffix}"
+    followers = saved_to(tmp_path, [10, 20])
+    suffix = "index" if damage.startswith("index") else "data-00000-of-00001"
+    path = tmp_path / f"step-20.{suffix}"
     content = path.read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     path.write_bytes({"flipped": flipped, "empty": b""}.get(damage, content[:middle]))
-    with pytest.warns(UserWarning, match="step-20 is damaged"):
-        again, model2 = run_toy.run(tmp_path / "b", steps=20, log_every=20)
-    assert again.resumed_from == 10
-    assert again.logs["loss"] == whole.logs["loss"]
-    np.testing.assert_array_equal(toy.weights_of(model1), toy.weights_of(model2))
+    store, state, iterator = counting(tmp_path)
+    if damage == "index gone":
+        path.unlink()
+        assert store.restore() == 10
+    else:
+        with pytest.warns(UserWarning, match="step-20 is damaged"):
+            assert store.restore() == 10
+    assert (int(state.n), float(state.x[999])) == (10, 10.0)
+    assert next(iterator).numpy() == followers[10]
 
 
 def test_no_readable_checkpoint_is_an_error_not_a_fresh_start(tmp_path):
-    run_toy.run(tmp_path, steps=5)
-    for path in (tmp_path / "checkpoints").glob("*.data*"):
-        path.write_bytes(b"")
+    saved_to(tmp_path, [5])
+    (tmp_path / "step-5.data-00000-of-00001").write_bytes(b"")
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="no checkpoint.*is readable"):
-        run_toy.run(tmp_path, steps=6)
+        counting(tmp_path)[0].restore()
+
+
+def test_lost_state_file_does_not_lose_the_run(tmp_path):
+    saved_to(tmp_path, [5, 6])
+    (tmp_path / "checkpoint").unlink()
+    assert counting(tmp_path)[0].restore() == 6
+
+
+def test_choice_of_steps(tmp_path):
+    saved_to(tmp_path, [5, 6, 7])
+    store, state, _ = counting(tmp_path)
+    assert store.steps() == [5, 6, 7]
+    assert store.restore([5, 6]) == 6 and int(state.n) == 6
+    assert counting(tmp_path / "none")[0].restore() is None
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path):
-    run_toy.run(tmp_path, steps=25, checkpoint_every=5, checkpoints_kept=2)
-    names = {p.name for p in (tmp_path / "checkpoints").glob("*.index")}
-    assert names == {"step-20.index", "step-25.index"}
+    saved_to(tmp_path, [1, 2, 3, 4, 5])
+    assert counting(tmp_path)[0].steps() == [3, 4, 5]
 
 
 def test_unwritable_workdir_is_named(tmp_path):
@@ -98,7 +135,7 @@ def test_weights_round_trip_of_nested_models(tmp_path):
 
 
 def test_weight_file_layout_is_the_one_that_both_keras_generations_read(tmp_path):
-    """Each lane asserts the same paths; a file with them was read by the other in both directions."""
+    """Each lane asserts the same paths, and each read the other's files of four backbones."""
     path = tmp_path / "model.weights.h5"
     checkpoints.save_weights(nested_model(), path)
     found = {}

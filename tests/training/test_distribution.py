@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import socket
 import subprocess
 import sys
 
@@ -30,6 +32,42 @@ def test_mirrored_gives_the_single_device_numbers():
     error, n_replicas = results["moving"]
     assert n_replicas == 2 and error < 1e-6
     assert results["resumed"] == [12, True, True]
+
+
+def free_ports(n):
+    sockets = [socket.socket() for _ in range(n)]
+    for one in sockets:
+        one.bind(("localhost", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.mark.slow
+def test_two_workers_agree_and_resume_together(tmp_path):
+    def run(steps):
+        cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
+        workers = []
+        for i in range(2):
+            task = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})
+            environment = dict(os.environ, PYTHONPATH=str(REPO), TF_CONFIG=task)
+            script = str(REPO / "tests/training/run_toy.py")
+            command = [sys.executable, script, str(tmp_path), str(steps)]
+            command += ["distribution=multi_worker", "checkpoint_every=5", f"data_seed={3 + i}"]
+            workers.append(
+                subprocess.Popen(
+                    command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
+            )
+        outputs = [worker.communicate(timeout=300) for worker in workers]
+        assert [worker.returncode for worker in workers] == [0, 0], outputs[0][1][-2000:]
+        return [re.search(r"resumed_from=\d+.*'loss': [\d.]+", o.decode())[0] for o, _ in outputs]
+
+    first, second = run(7)
+    assert first == second and first.startswith("resumed_from=0,")
+    first, second = run(12)
+    assert first == second and first.startswith("resumed_from=7,")
 
 
 def test_multi_worker_without_a_cluster_says_what_to_set(monkeypatch):
