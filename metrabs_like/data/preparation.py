@@ -7,7 +7,9 @@ the first missing shard, and `dataset.json` appears when all are there.
 """
 
 import concurrent.futures.process
+import contextlib
 import dataclasses
+import fcntl
 import glob
 import json
 import multiprocessing
@@ -23,6 +25,7 @@ import tqdm
 from metrabs_like.data import dataset_info, records
 
 PARTIAL_NAME = "dataset.partial.json"
+LOCK_NAME = ".lock"
 _REPORT_EVERY = 16  # images between two reports of a worker to the progress bar
 _COUNTS = ("n_images", "n_people", "n_people_3d", "n_people_2d", "n_skipped")
 
@@ -50,10 +53,22 @@ def write_dataset(
       The completed description, as saved in `dataset.json`.
 
     Raises:
-      ValueError: if the folder cannot be written, holds another data set, or a record is wrong.
+      ValueError: if the folder cannot be written, holds another data set, is being written by
+        another process, or a record is wrong.
       KeyboardInterrupt: passed on after the workers stopped; finished shards stay.
     """
     _make_writable(output_dir)
+    with _locked(output_dir):
+        return _write_missing(tasks, output_dir, info, n_processes, progress)
+
+
+def shard_name(index: int, n_shards: int) -> str:
+    """Returns the file name of a shard."""
+    return f"shard-{index:05d}-of-{n_shards:05d}.tfrecord"
+
+
+def _write_missing(tasks, output_dir, info, n_processes, progress):
+    """Does the work of `write_dataset` in a folder that is ours alone."""
     finished = _finished_shards(output_dir, info, len(tasks))
     todo = [index for index in range(len(tasks)) if index not in finished]
     n_processes = min(n_processes or os.cpu_count() or 1, max(len(todo), 1))
@@ -70,11 +85,6 @@ def write_dataset(
     complete.save(output_dir)
     _remove_if_there(os.path.join(output_dir, PARTIAL_NAME))
     return complete
-
-
-def shard_name(index: int, n_shards: int) -> str:
-    """Returns the file name of a shard."""
-    return f"shard-{index:05d}-of-{n_shards:05d}.tfrecord"
 
 
 class _Stopped(Exception):
@@ -253,6 +263,24 @@ def _completed(info, shards):
     counts = {name: sum(shard[name] for shard in shards) for name in _COUNTS}
     skipped = [entry for shard in shards for entry in shard["skipped"]]
     return dataclasses.replace(info, counts=counts, shards=shards, skipped=skipped)
+
+
+@contextlib.contextmanager
+def _locked(output_dir):
+    """Keeps a second run out of the folder; the lock ends with the process, however it ends."""
+    path = os.path.join(output_dir, LOCK_NAME)
+    with open(path, "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"output_dir = {output_dir} is being written by another process; "
+                "wait for it, or choose another folder."
+            ) from None
+        try:
+            yield
+        finally:
+            _remove_if_there(path)
 
 
 def _make_writable(output_dir):

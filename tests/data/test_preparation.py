@@ -103,6 +103,16 @@ def test_skipped_images_are_counted_and_named(tmp_path):
     assert info.skipped == [["bad.jpg", "is truncated"]] * 2
 
 
+def test_two_runs_do_not_write_into_one_folder(tmp_path):
+    def intruding(shard_index):
+        with pytest.raises(ValueError, match="is being written by another process"):
+            write([make_shard], tmp_path)
+        yield from make_shard(shard_index)
+
+    write([intruding], tmp_path)
+    write([never], tmp_path)
+
+
 def test_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="output_dir = .*file.* cannot be written"):
