@@ -52,10 +52,9 @@ class TracedByValue:
 def _relaxed(value):
     """Returns the value's spec without its dimensions, or the value itself if it is no tensor."""
     if isinstance(value, tf.Tensor):
-        last = value.shape[-1:] if value.shape.rank and value.shape[-1] in (2, 3) else [None]
-        shape = [None] * (value.shape.rank - 1) + list(last) if value.shape.rank else []
-        if value.shape[-2:] == [3, 3]:
-            shape[-2] = 3
+        shape = [None] * value.shape.rank
+        if value.shape.rank >= 3 and value.shape[-1] in (2, 3):
+            shape[-1] = value.shape[-1]
         return tf.TensorSpec(shape, value.dtype)
     return value
 
@@ -65,8 +64,8 @@ def traced_once(function):
 
     `tf.function(reduce_retracing=True)` alone relaxes one dimension at a time (three graphs for
     three batch and point counts); here the first direct call traces the relaxed graph at once.
-    Trailing dimensions 2 and 3 stay static: they are coordinates. Inside another graph the function
-    is inlined.
+    Trailing coordinates stay static. Inside another graph the function
+    is inlined; `tf.config.run_functions_eagerly` runs it op by op.
 
     Args:
       function: takes tensors, None, and hashable Python values, positionally; returns tensors.
@@ -79,7 +78,7 @@ def traced_once(function):
 
     @functools.wraps(function)
     def wrapper(*args):
-        if not tf.executing_eagerly():
+        if not tf.executing_eagerly() or tf.config.functions_run_eagerly():
             return function(*args)
         relaxed = tuple(_relaxed(arg) for arg in args)
         if relaxed not in seen:

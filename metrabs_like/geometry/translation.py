@@ -12,7 +12,10 @@ right side's scale cancels. Eliminating t_xy, with weighted means m and rbar, k 
   t_xy = W / (W + l2) * (rbar + m t_z)
 
 Centring before multiplying keeps float32 accurate for a person far away or far off the axis, where
-the raw sums cancel.
+the raw sums cancel. The centre itself is kept in two parts, the mean of the valid points and a
+small
+rest: with a single valid point the deviations are far below the rounding of the mean, and the
+gradient divides them by a number as small.
 """
 
 import tensorflow as tf
@@ -109,30 +112,38 @@ def _weights(n_x, n_y, x, y, z, is_valid):
 
 
 def _centred_sums(n_x, n_y, r_x, r_y, weight, valid_share):
-    """Returns W, the weighted means of n and r, the centred moments, and s^2; `[B, 1]` each."""
+    """Returns W, the centers of n and r in two parts, the moments, and s^2; `[B, 1]` each."""
     total = tf.reduce_sum(weight, 1, keepdims=True)
 
-    def mean(plane):
-        return tf.math.divide_no_nan(tf.reduce_sum(weight * plane, 1, keepdims=True), total)
+    def center(plane):
+        pivot = tf.reduce_sum(valid_share * plane, 1, keepdims=True)
+        rest = tf.reduce_sum(weight * (plane - pivot), 1, keepdims=True)
+        return pivot, tf.math.divide_no_nan(rest, total)
 
-    m_x, m_y, rbar_x, rbar_y = mean(n_x), mean(n_y), mean(r_x), mean(r_y)
-    d_x, d_y = n_x - m_x, n_y - m_y
+    centers = [center(plane) for plane in (n_x, n_y, r_x, r_y)]
+    d_x, d_y, e_x, e_y = map(_deviation, (n_x, n_y, r_x, r_y), centers)
     c_nn = tf.reduce_sum(weight * (d_x * d_x + d_y * d_y), 1, keepdims=True)
-    c_nr = tf.reduce_sum(weight * (d_x * (r_x - rbar_x) + d_y * (r_y - rbar_y)), 1, keepdims=True)
+    c_nr = tf.reduce_sum(weight * (d_x * e_x + d_y * e_y), 1, keepdims=True)
     square = tf.reduce_sum(valid_share * (n_x * n_x + n_y * n_y), 1, keepdims=True)
-    return total, (m_x, m_y), (rbar_x, rbar_y), c_nn, c_nr, square + STDEV_EPSILON
+    return total, centers, c_nn, c_nr, square + STDEV_EPSILON
 
 
-def _solve_centred(total, n_mean, r_mean, c_nn, c_nr, square, l2):
+def _deviation(plane, center):
+    """Returns the plane less a center in two parts, the larger one first."""
+    pivot, rest = center
+    return (plane - pivot) - rest
+
+
+def _solve_centred(total, centers, c_nn, c_nr, square, l2):
     """Solves the system of the module's docstring; also returns what the gradient needs."""
-    (m_x, m_y), (rbar_x, rbar_y) = n_mean, r_mean
+    m_x, m_y, rbar_x, rbar_y = (pivot + rest for pivot, rest in centers)
     shrink = tf.math.divide_no_nan(total, total + l2)
     ridge = shrink * l2
     numerator = c_nr + ridge * (m_x * rbar_x + m_y * rbar_y)
     denominator = c_nn + ridge * (m_x * m_x + m_y * m_y) + l2 * square
     t_z = -tf.math.divide_no_nan(numerator, denominator)
     solution = shrink * (rbar_x + m_x * t_z), shrink * (rbar_y + m_y * t_z), t_z
-    return solution, (n_mean, r_mean, total, shrink, ridge, denominator, l2)
+    return solution, (centers, total, shrink, ridge, denominator, l2)
 
 
 def _full_perspective_gradient(planes, system, solution, upstream):
@@ -145,22 +156,21 @@ def _full_perspective_gradient(planes, system, solution, upstream):
                - 2 q t_z l2 n_i / v at valid points,  plus z_i d/dr_i, as r depends on n.
     """
     n_x, n_y, x, y, z, weight, valid_share = planes
-    (m_x, m_y), (rbar_x, rbar_y), total, shrink, ridge, denominator, l2 = system
+    centers, total, shrink, ridge, denominator, l2 = system
+    m_x, m_y = (pivot + rest for pivot, rest in centers[:2])
     t_z = solution[2]
     g_x, g_y, g_z = (component[:, tf.newaxis] for component in upstream)
     q = tf.math.divide_no_nan(g_z + shrink * (g_x * m_x + g_y * m_y), denominator)
     by_total = tf.math.divide_no_nan(tf.ones_like(total), total)
 
-    def one_axis(n, xy, m, rbar, g):
-        # The constants of each example are gathered first, so that each point costs few operations.
-        g, r = shrink * g, n * z - xy
-        d_r = weight * (-q * n + (q * m + (g - q * ridge * m) * by_total))
-        constant = (
-            q * (rbar + 2 * t_z * m) + (g * t_z - q * ridge * (rbar + 2 * t_z * m)) * by_total
-        )
-        d_n = weight * (constant - q * (r + 2 * t_z * n)) - (2 * l2 * q * t_z) * valid_share * n
+    def one_axis(n, xy, n_center, r_center, g):
+        m, rbar, g = sum(n_center), sum(r_center), shrink * g
+        d, e = _deviation(n, n_center), _deviation(n * z - xy, r_center)
+        d_r = weight * ((g - q * ridge * m) * by_total - q * d)
+        of_mean = (g * t_z - q * ridge * (rbar + 2 * t_z * m)) * by_total
+        d_n = weight * (of_mean - q * (e + 2 * t_z * d)) - (2 * l2 * q * t_z) * valid_share * n
         return d_n + z * d_r, d_r
 
-    d_nx, d_rx = one_axis(n_x, x, m_x, rbar_x, g_x)
-    d_ny, d_ry = one_axis(n_y, y, m_y, rbar_y, g_y)
+    d_nx, d_rx = one_axis(n_x, x, centers[0], centers[2], g_x)
+    d_ny, d_ry = one_axis(n_y, y, centers[1], centers[3], g_y)
     return d_nx, d_ny, -d_rx, -d_ry, n_x * d_rx + n_y * d_ry

@@ -58,7 +58,7 @@ def norm_of_square(square, uncert, n_dims, config):
         return charbonnier_of_square(square, n_dims, EPSILON_WITHOUT_UNCERT)
     if not config.nll_loss:
         return charbonnier_of_square(square, n_dims, config.charb_eps)
-    # A square that overflows after the division must not reach it: 0 * Inf in the backward pass is NaN.
+    # What overflows must not reach the division: 0 * Inf in its backward pass is NaN.
     overflows = tf.math.is_inf(tf.stop_gradient(square / tf.square(uncert)))
     scaled = tf.where(overflows, tf.zeros_like(square), square) / tf.square(uncert)
     infinite = tf.constant(float("inf"), square.dtype)

@@ -1,7 +1,8 @@
 """Plain formulations of the graph library, written as one reads them in the paper.
 
-They are the baselines of the speed rows and an independent oracle for tests: no plane layout, no closed form, a [2P, 3] matrix
-and `tf.linalg.lstsq` for the solver. Any float dtype. Masks multiply and NaN is not treated: use finite input.
+They are the baselines of the speed rows and an independent oracle for tests: no plane layout, no
+closed form, a [2P, 3] matrix and `tf.linalg.lstsq` for the solver. Any float dtype. Masks multiply
+and NaN is not treated: use finite input.
 """
 
 import tensorflow as tf
@@ -33,7 +34,7 @@ def reconstruct_ref_weakpersp(normalized_2d, coords3d_rel, mask):
 
 
 def reconstruct_ref_fullpersp(normalized_2d, coords3d_rel, mask, l2_regularizer=1e-4):
-    """Returns the full-perspective reference point [B, 3], by least squares with a [2P, 3] matrix."""
+    """Returns the full-perspective reference point [B, 3], by a [2P, 3] least-squares system."""
     dtype = coords3d_rel.dtype
     valid = tf.cast(mask, dtype)[..., tf.newaxis]
     count = tf.reduce_sum(valid, 1, keepdims=True)
@@ -70,7 +71,8 @@ def is_within_fov(pixels, grid, border_factor):
 def reconstruct_absolute(coords2d, coords3d_rel, intrinsics, mask, mix, grid, **options):
     """Returns (absolute points [B, P, 3], the pixels that decide, the z that decides).
 
-    Options: weak (False), border_factor1 (0.75), border_factor2 (as 1), mix_based_on_3d (True), l2_regularizer (1e-4).
+    Options: weak (False), border_factor1 (0.75), border_factor2 (as 1), mix_based_on_3d (True),
+    l2_regularizer (1e-4).
     """
     ones = tf.ones_like(coords2d[..., :1])
     inverse = tf.linalg.inv(intrinsics)

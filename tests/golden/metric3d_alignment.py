@@ -6,7 +6,6 @@ from metrabs_like.geometry import alignment, masking
 from metrabs_like.metrics import published
 from tests.golden.metric3d_quantities import weighted_gradients
 
-
 NLF_NAMES = "mean_error_abs mean_error auc pck mean_error_procrustes mean_error_px mean_error_px_2d"
 METRABS_NAMES = "mean_error mean_error_abs mean_error_2d mean_error_procrustes mean_auc mean_pck"
 
@@ -27,7 +26,7 @@ def center_relative_pose(case):
 
 
 def rigid_align(case):
-    """Procrustes alignment; from the released code's internals, what our result implies about them."""
+    """Procrustes alignment, and what our result implies about the released code's internals."""
     mask = case["in_mask"] if case["arg_use_mask"] else np.ones_like(case["in_mask"])
     rows, weights = case["in_grad_rows"], np.zeros_like(case["in_w"])
     weights[rows] = case["in_w"][rows]
@@ -70,7 +69,7 @@ def rigid_align(case):
 
 
 def _implied_transform(pred, aligned):
-    """Returns the rotation and the scale that map the points to the aligned ones (all points follow them)."""
+    """Returns the rotation and the scale that map the points to the aligned ones."""
     pred = (pred - pred.mean(1, keepdims=True)).astype(np.float64)
     aligned = (aligned - aligned.mean(1, keepdims=True)).astype(np.float64)
     linear = np.linalg.pinv(pred) @ aligned
@@ -79,7 +78,7 @@ def _implied_transform(pred, aligned):
 
 
 def nlf_metrics(case):
-    """The released NLF metrics; an example with one valid point must not spoil the Procrustes error."""
+    """The released NLF metrics."""
     results = published.nlf_metrics(
         case["in_coords3d_true"],
         case["in_coords3d_abs"],
@@ -107,7 +106,11 @@ def metrabs_metrics(case):
 
 
 def _metrics(results, names, pred, true, mask, case, unit):
-    """Returns the named metrics; the Procrustes error is compared with float64 where the reference gives up."""
+    """Returns the named metrics.
+
+    One example with a single valid point sets the reference's Procrustes error of the whole
+    batch to 0: there it is compared with a float64 evaluation.
+    """
     results = {f"out_{name}": (results[name], "value") for name in names.split()}
     if (mask.sum(1) == 1).any():
         expected = unit * procrustes_error(pred, true, mask)
@@ -118,7 +121,7 @@ def _metrics(results, names, pred, true, mask, case, unit):
 
 
 def procrustes_error(pred, true, mask):
-    """Returns the mean error after similarity alignment, in float64, one valid point counting as aligned."""
+    """Returns the mean error after similarity alignment; one valid point counts as aligned."""
     errors = []
     for x, y, valid in zip(pred.astype(np.float64), true.astype(np.float64), mask, strict=True):
         if valid.sum() < 2:

@@ -115,7 +115,7 @@ def _is_broken(case):
 
 
 def assert_broken(key, value, context):
-    """Asserts the designed behaviour for `_is_broken` cases: no loss looks finite, nor does a gradient hide."""
+    """Asserts the designed behaviour for `_is_broken` cases: no loss looks finite."""
     if key.startswith("out"):
         assert not np.isfinite(value).all(), f"{context}: a broken input gives the finite {value}"
     else:

@@ -1,7 +1,7 @@
 """Computes, for each metric3d golden case, the quantities that the file holds.
 
-Every function takes a case and returns {key: (value, kind of tolerance)}; `metric3d_recon`, `metric3d_losses` and
-`metric3d_metrics` hold the larger families.
+Every function takes a case and returns {key: (value, kind of tolerance)}; `metric3d_recon`,
+`metric3d_losses` and `metric3d_metrics` hold the larger families.
 """
 
 import re
@@ -16,7 +16,7 @@ from metrabs_like.systems.metrabs import decoding
 
 
 def weighted_gradients(function, inputs, weights):
-    """Returns outputs and the gradients of sum(weights * outputs) with respect to the inputs, 0 if unconnected."""
+    """Returns outputs and the gradients of sum(weights * outputs), 0 where unconnected."""
     inputs = [tf.constant(x) for x in inputs]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
@@ -166,14 +166,14 @@ def stats_auc(case):
 
 
 def stats_linspace(case):
-    """Evenly spaced values; the key holds start, stop, count and whether the end belongs to them."""
+    """Evenly spaced values; the key holds start, stop, count and whether the end is one."""
     start, stop, n, endpoint = case.name.removeprefix("out_linspace_").split("_")
     values = heatmap.linspace(float(start), float(stop), int(n), endpoint=endpoint == "1")
     return {case.name: (values, "value")}
 
 
 def softargmax(case):
-    """Soft-argmax; the digits in the key tell the axes: 32 is (3, 2), 342 is x, y, z = (3, 2, 4)."""
+    """Soft-argmax; the digits in the key tell the axes: 32 is x, y; 342 is x, y, z."""
     logits, key = case["in_logits"], case.name
     if key == "out_softmax3":
         return {key: (heatmap.softmax_over(logits, [2, 3, 4]), "value")}
@@ -189,7 +189,7 @@ def softargmax(case):
 
 
 def heatmap_conversions(case, coords2d, coords3d):
-    """Heatmap coordinates in pixels, metres and both, for the stride of training and of testing."""
+    """Heatmap coordinates in pixels, metres and both, for both strides."""
     results = {}
     coords25d = np.concatenate([coords2d, coords3d[..., 2:]], axis=-1)
     for phase in ("train", "test"):
@@ -226,7 +226,7 @@ def head_logits(case):
 
 
 def head_features(case):
-    """The head's decoding from features and one weight vector per point; `same`: those of example 0."""
+    """The head's decoding from features and weights; `same`: all use those of example 0."""
     biases = {name: case[f"flag_{name}"] for name in ("uncert_bias", "uncert_bias2")}
     results = {}
     for infix, weights in (("", case["in_weights"]), ("same_", case["in_weights"][0])):

@@ -1,4 +1,4 @@
-"""Golden quantities of the reference point and of absolute reconstruction, with float64 evaluations beside them."""
+"""Golden quantities of the reference point and of absolute reconstruction, exact ones beside."""
 
 import numpy as np
 import tensorflow as tf
@@ -41,8 +41,9 @@ def reconstruct_absolute(case):
     }
     weak = bool(case["flag_weak_perspective"] if weak == -1 else weak)
     mask = case["in_point_validity_mask"] if case["arg_use_point_validity_mask"] else None
+    mix = _mix(case)
 
-    def ours(coords2d, rel, mix=_mix(case)):
+    def ours(coords2d, rel, mix=mix):
         return absolute.reconstruct_absolute(
             coords2d,
             rel,
@@ -62,8 +63,9 @@ def trainer_reconstruct_absolute(case):
     step = adjusted_train_counter(case["arg_train_counter"], case["flag_grad_accum_steps"])
     assert step == case["arg_adjusted"]
     mask, l2 = case["in_point_validity_mask"], case["flag_fullpersp_l2_regul"]
+    mix = _mix(case)
 
-    def ours(coords2d, rel, mix=_mix(case)):
+    def ours(coords2d, rel, mix=mix):
         return decoding.reconstruct_absolute(
             coords2d,
             rel,
@@ -93,9 +95,9 @@ def _absolute(case, ours, mask, options):
         inputs.append(case["in_mix"])
         keys.append("grad_mix")
     intrinsics, grid = tf.cast(case["in_intrinsics"], tf.float64), grid_of(case)
-    margins = []
+    margins, mix = [], _mix(case)
 
-    def exact(coords2d, rel, mix=_mix(case)):
+    def exact(coords2d, rel, mix=mix):
         mix = None if mix is None else tf.cast(mix, tf.float64)
         out, pixels, z = plain.reconstruct_absolute(
             coords2d, rel, intrinsics, mask, mix, grid, **options
@@ -105,10 +107,14 @@ def _absolute(case, ours, mask, options):
 
     results = _with_exact(keys, ours, exact, inputs, case["in_w"])
     is_open = _is_open(margins[0], results["out_coords3d_abs"][2], case["out_coords3d_abs"])
-    return {
+    results = {
         key: _settled(result, is_open if key.startswith("out") else is_open.any(1), case[key])
         for key, result in results.items()
     }
+    if "grad_mix" in results:
+        terms = np.abs(case["in_w"] * case["out_coords3d_abs"]).sum((1, 2))
+        results["grad_mix"] += (2.0**-23 * terms[:, np.newaxis, np.newaxis],)
+    return results
 
 
 def _with_exact(keys, ours, exact, inputs, weights):
@@ -125,16 +131,17 @@ def _with_exact(keys, ours, exact, inputs, weights):
 
 
 def _decision_margin(pixels, z, grid, border_factor):
-    """Returns how far, relative to its size, each point is from the other choice between 2D and 3D."""
+    """Returns how far, relative to its size, each point is from the other choice."""
     low, high = camera.fov_bounds(grid, border_factor)
     gap = np.minimum(np.abs(pixels - low), np.abs(pixels - high)) / (1 + np.abs(pixels))
     return np.minimum(gap.min(-1), np.abs(z - 0.001) / (1 + np.abs(z)))
 
 
 def _is_open(margin, exact, reference):
-    """Returns the points [B, P] whose choice a rounding error decides, in the reference as well as here.
+    """Returns the points [B, P] whose choice a rounding error decides, in the reference too.
 
-    That is where the margin is smaller than the reference's own error of position in that example, relative to the depth.
+    That is where the margin is smaller than the reference's own error of position in that example,
+    relative to the depth.
     """
     error = np.abs(reference - exact).max(-1)
     settled_error = np.where(margin > 1e-2, error, 0.0).max(axis=1, keepdims=True, initial=0.0)
@@ -143,7 +150,7 @@ def _is_open(margin, exact, reference):
 
 
 def _settled(result, is_open, reference):
-    """Sets open points equal to the reference: they say nothing, nor do the gradients of their examples."""
+    """Sets open points, and gradients of their examples, equal to the reference."""
     value, kind, exact = result
     is_open = is_open.reshape(is_open.shape + (1,) * (value.ndim - is_open.ndim))
     return np.where(is_open, reference, value), kind, np.where(is_open, reference, exact)

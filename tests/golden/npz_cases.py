@@ -63,7 +63,7 @@ def collect(system):
 
 
 def cases_of(path):
-    """Returns a file's cases, or one per result where it has none; shared results are cases of their own."""
+    """Returns a file's cases; results outside of cases are cases of their own."""
     arrays = load(path)
     names = [str(name) for name in arrays.get("case_names", [])]
     cases = [Case(path, f"c{i:02d}_", name) for i, name in enumerate(names)]
