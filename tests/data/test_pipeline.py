@@ -161,6 +161,15 @@ def test_eval_is_complete_ordered_and_plain(toy_dir):
     assert spot_errors(batches[0], 96).max() < 0.5
 
 
+def test_prefetch_to_gpu_uses_what_is_there(toy_dir):
+    dataset = train([f"kp3d:{toy_dir}:2"])
+    prefetched = pipeline.prefetch_to_gpu(dataset)
+    if not tf.config.list_physical_devices("GPU"):
+        assert prefetched is dataset
+    else:
+        assert "GPU" in next(iter(prefetched))["kp3d"]["window"].device
+
+
 def test_eval_of_nobody_is_empty(tmp_path):
     folder = toy.write_toy(tmp_path, n_shards=1, n_images=2, n_people=(0,))
     assert list(evaluate(folder)) == []
