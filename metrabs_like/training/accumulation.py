@@ -51,29 +51,48 @@ class UpdateGradients:
         """Sums over micro-batches, with a second pass where the expected counts were wrong."""
         micro = batches.split(batch, self._config.grad_accum_steps)
         saved = [tf.identity(tf.convert_to_tensor(v)) for v in model_state]
-        expected = sum_over_replicas(self._expected_counts(micro, step, attempt))
 
         def one_pass(counts):
-            return self._one_pass(micro, step, attempt, scale, counts)
-
-        def second_pass(counts):
             for variable, value in zip(model_state, saved, strict=True):
                 variable.assign(value)
-            return one_pass(counts)
+            results = self._one_pass(micro, step, attempt, scale, counts)
+            return [stats[1] for _, stats in results], results
 
-        first = one_pass(expected)
-        actual = sum_over_replicas([stats[1] for _, stats in first])
-        pairs = zip(actual, expected, strict=True)
-        wrong = [tf.abs(a - e) > _COUNT_TOLERANCE * tf.abs(e) for a, e in pairs]
-        is_wrong = tf.reduce_any(tf.concat(wrong, axis=0))
-        return tf.cond(is_wrong, lambda: second_pass(actual), lambda: first)
+        expected = self._expected_counts(micro, step, attempt)
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return self._repeated(one_pass, expected)
+        # Sums over replicas cannot stand in a loop, so the second pass is a graph of its own.
+        expected = sum_over_replicas(expected)
+        actual, results = one_pass(expected)
+        actual = sum_over_replicas(actual)
+        is_wrong = _differ(actual, expected)
+        return tf.cond(is_wrong, lambda: one_pass(actual)[1], lambda: results)
 
-    def _one_pass(self, micro, step, attempt, scale, counts):
-        """Runs all micro-batches, one after the other, for given counts."""
-        zeros = [
+    def _repeated(self, one_pass, expected):
+        """Runs the pass once or, where its counts differ, twice, as one graph of half the size."""
+
+        def body(_, counts, results):
+            actual, results = one_pass(counts)
+            return _differ(actual, counts), actual, results
+
+        start = (tf.constant(True), expected, self._zeros())
+        return tf.while_loop(
+            lambda is_wrong, *_: is_wrong,
+            body,
+            start,
+            parallel_iterations=1,
+            maximum_iterations=2,
+        )[2]
+
+    def _zeros(self):
+        """Sums over nothing, in the form of `_one_pass`."""
+        return [
             ([tf.zeros(v.shape, v.dtype) for v in variables], tf.zeros([3, len(names)]))
             for variables, names in zip(self._variables, self._names, strict=True)
         ]
+
+    def _one_pass(self, micro, step, attempt, scale, counts):
+        """Runs all micro-batches, one after the other, for given counts."""
 
         def body(i, sums):
             one = tf.nest.map_structure(lambda x: x[i], micro)
@@ -81,7 +100,7 @@ class UpdateGradients:
             return i + 1, tf.nest.map_structure(tf.add, sums, results)
 
         k = self._config.grad_accum_steps
-        _, sums = _sequential_loop(k, body, zeros)
+        _, sums = _sequential_loop(k, body, self._zeros())
         # Weights were summed like all else; every micro-batch has the same ones.
         mean_weight = tf.constant([[1.0], [1.0], [1.0 / k]])
         return [(gradients, stats * mean_weight) for gradients, stats in sums]
@@ -192,6 +211,13 @@ def sum_over_replicas(values):
         return values
     flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(values))
     return tf.nest.pack_sequence_as(values, flat)
+
+
+def _differ(actual, used):
+    """Whether any of two lists of count vectors differ by more than noise."""
+    pairs = zip(actual, used, strict=True)
+    wrong = [tf.abs(a - u) > _COUNT_TOLERANCE * tf.abs(u) for a, u in pairs]
+    return tf.reduce_any(tf.concat(wrong, axis=0))
 
 
 def _sequential_loop(n, body, sums):

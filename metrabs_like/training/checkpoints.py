@@ -112,7 +112,7 @@ class RunCheckpoints:
 
 
 def saved_steps(folder) -> list[int]:
-    """Lists the steps of the checkpoints in a folder, ascending; none if there is no such folder."""
+    """Lists the steps of the checkpoints in a folder, ascending; none if it does not exist."""
     folder = pathlib.Path(folder)
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     matches = (re.fullmatch(r"step-(\d+)\.index", name) for name in names)
