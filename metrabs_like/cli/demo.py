@@ -24,6 +24,13 @@ from metrabs_like.data.synthetic import SKELETON_NAME, SyntheticConfig, generate
 
 _HELD_OUT_SEED = 1_000_003
 _RENDERED_SEED = 2_000_003
+# A short training learns from people who mostly face the camera, few of them cut or hidden.
+_PEOPLE = {
+    "frontal_fraction": 0.9,
+    "truncation_fraction": 0.1,
+    "small_fraction": 0.05,
+    "occluder_fraction": 0.05,
+}
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -57,6 +64,7 @@ def run(values: flags.FlagValues) -> None:
             "--dataset=synthetic",
             f"--synthetic_n_images={n_images}",
             f"--synthetic_seed={seed}",
+            *(f"--synthetic_{name}={value}" for name, value in _PEOPLE.items()),
             f"--output_dir={paths[name]}",
         )
     clock.lap("data")
