@@ -1,8 +1,8 @@
 """The input pipeline: prepared data sets in, batches of windows, cameras and labels out.
 
 Conventions: native tf.data only, so that its iterator is saved with `tf.train.Checkpoint` and goes
-on bit-identically. Content and order are a pure function of sources, config and seed (the shuffle
-also takes in TensorFlow's global seed, where one is set); the number of CPU threads changes neither.
+on bit-identically. Content and order are a pure function of sources, config and seed (and, in the
+shuffle, of TensorFlow's global seed where one is set); the number of CPU threads changes neither.
 """
 
 import dataclasses

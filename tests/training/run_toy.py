@@ -11,7 +11,8 @@ from tests.training import toy
 
 def dataset(seed=3, batch_size=8):
     """An endless, shuffled stream whose iterator has a state worth checkpointing."""
-    tf.random.set_seed(seed)  # a global seed takes part in the shuffle's; processes must agree on it
+    # a global seed takes part in the shuffle's: processes that share a run must agree on it
+    tf.random.set_seed(seed)
     data = toy.as_tensors(toy.toy_batch(64, seed))
     examples = tf.data.Dataset.from_tensor_slices(data).repeat()
     return examples.shuffle(16, seed=seed).batch(batch_size, drop_remainder=True).prefetch(1)
