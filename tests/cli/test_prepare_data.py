@@ -61,8 +61,8 @@ def _folder_of_the_docs(folder):
     skeleton, line = re.findall(r"```json\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
     (folder / "images").mkdir(parents=True)
     (folder / "skeleton.json").write_text(skeleton)
-    (folder / "annotations.jsonl").write_text(line)
-    cv2.imwrite(str(folder / "images" / "a.jpg"), np.full((120, 160, 3), 128, np.uint8))
+    (folder / "annotations.jsonl").write_text(json.dumps(json.loads(line)))
+    cv2.imwrite(str(folder / "images" / "a.jpg"), np.full((1080, 1920, 3), 128, np.uint8))
     return folder
 
 
@@ -78,7 +78,7 @@ def test_the_example_of_the_docs_is_prepared(tmp_path):
 def test_joints_of_the_docs_train_beside_the_synthetic_ones(tmp_path):
     skeleton = _folder_of_the_docs(tmp_path / "mine") / "skeleton.json"
     joints = skeletons.get(f"smpl_24+coco_17+{skeleton}")
-    assert joints.joint_names[-4:] == ("hip_mine", "neck_mine", "lhand_mine", "rhand_mine")
+    assert joints.joint_names[-4:] == ("pelv_stick", "neck_stick", "lhan_stick", "rhan_stick")
     assert joints.mirror_indices[-4:] == (41, 42, 44, 43)
 
 
