@@ -17,7 +17,8 @@ def run(n_updates=3, **kwargs):
 
 
 def gate(pred):
-    return pred[..., :1] > 0.0
+    """About half of any predictions."""
+    return tf.sin(20 * pred) > 0
 
 
 def gated_loss(outputs, targets, step):
