@@ -8,7 +8,6 @@ with exit code 0.
 """
 
 import dataclasses
-import glob
 import json
 import os
 import sys
@@ -18,7 +17,7 @@ from absl import flags
 from metrabs_like.cli import app, evaluation, flag_bridge, models, run_folder, systems
 from metrabs_like.data import pipeline
 from metrabs_like.data.dataset_info import DatasetInfo
-from metrabs_like.training import distribution, optimizers
+from metrabs_like.training import checkpoints, distribution, optimizers
 from metrabs_like.training.config import TrainConfig
 from metrabs_like.training.loop import Action, train
 from metrabs_like.training.precision import precision_scope
@@ -126,7 +125,7 @@ def run(values: flags.FlagValues) -> None:
 def _build_model(run_, values, workdir):
     """Builds the network; a fresh run may take the weights of another one."""
     system, config = run_.module, run_.model
-    is_fresh = not glob.glob(os.path.join(glob.escape(workdir), "checkpoints", "*.index"))
+    is_fresh = not checkpoints.saved_steps(os.path.join(workdir, "checkpoints"))
     if not (values.init_from and is_fresh):
         return system.build_model(config)
     model = system.build_model(dataclasses.replace(config, weights=""))
