@@ -6,8 +6,9 @@ cell, which is where `geometry.heatmap` with a centred stride puts it.
 
 import tensorflow as tf
 
-# (channels, residual blocks) of the three stages; plain 3x3 convolutions with these widths gave the
-# most accuracy per CPU-millisecond of training under oneDNN (ours)
+# (channels, residual blocks) of the three stages (ours). After 900 updates on synthetic people, for
+# about the same CPU time, a strided 7x7 stem and a last stage of 2 x 192 channels were 2 % worse,
+# attention at the lowest resolution no better.
 _STAGES = ((32, 1), (64, 2), (128, 3))
 _STEM_CHANNELS = 16
 _STAGE_STRIDES = {8: (1, 2, 1), 16: (1, 2, 2), 32: (2, 2, 2)}
@@ -54,7 +55,7 @@ def _scaled(channels, width):
     return max(8, int(round(channels * width / 8)) * 8)
 
 
-def _convolution(x, channels, name, stride=1, is_centered=False, is_activated=True, scale="ones"):
+def _convolution(x, channels, name, stride=1, is_centered=False, is_activated=True):
     """3x3 convolution, batch normalization and, if wanted, ReLU."""
     layers = tf.keras.layers
     if is_centered:
@@ -65,18 +66,16 @@ def _convolution(x, channels, name, stride=1, is_centered=False, is_activated=Tr
     x = layers.Conv2D(
         channels, 3, stride, padding, use_bias=False, kernel_initializer="he_normal", name=name
     )(x)
-    x = layers.BatchNormalization(momentum=_MOMENTUM, gamma_initializer=scale, name=f"{name}_norm")(
-        x
-    )
+    x = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x) if is_activated else x
 
 
 def _block(x, channels, name, stride, is_last_downsampling):
-    """Residual block; starts as its shortcut because the branch's last scale is zero."""
+    """Residual block; its branch takes part from the start: a zero scale there learns slower."""
     layers = tf.keras.layers
     is_centered = stride == 2 and is_last_downsampling
     branch = _convolution(x, channels, f"{name}_a", stride, is_centered)
-    branch = _convolution(branch, channels, f"{name}_b", is_activated=False, scale="zeros")
+    branch = _convolution(branch, channels, f"{name}_b", is_activated=False)
     if stride != 1:
         x = layers.AveragePooling2D(stride, name=f"{name}_pool")(x)
     if x.shape[-1] != channels:
