@@ -12,7 +12,7 @@ def median_seconds(fn, *, warmup=3, repeats=20):
     """Returns the median wall time of a call.
 
     Args:
-      fn: takes nothing; may return tensors, which are waited for.
+      fn: takes nothing; what it starts on an accelerator is waited for.
       warmup: calls before the clock starts (tracing, compiling, caches).
       repeats: calls that are timed one by one.
 
@@ -38,19 +38,18 @@ def median_seconds_interleaved(fns, *, warmup=3, repeats=20):
     """
     for fn in fns:
         for _ in range(warmup):
-            _wait(fn())
+            _run(fn)
     seconds = [[] for _ in fns]
     for done in range(0, repeats, _CALLS_PER_TURN):
         for fn, times in zip(fns, seconds, strict=True):
             for _ in range(min(_CALLS_PER_TURN, repeats - done)):
                 start = time.perf_counter()
-                _wait(fn())
+                _run(fn)
                 times.append(time.perf_counter() - start)
     return [statistics.median(times) for times in seconds]
 
 
-def _wait(result):
-    """Waits for tensors that an accelerator may still be computing."""
-    for leaf in tf.nest.flatten(result):
-        if tf.is_tensor(leaf):
-            leaf.numpy()
+def _run(fn):
+    """Calls the function and waits for accelerators, without a copy that would be timed too."""
+    fn()
+    tf.test.experimental.sync_devices()

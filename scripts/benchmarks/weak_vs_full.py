@@ -33,7 +33,7 @@ def make_people(rng, distance_m, angle_degrees=0.0):
 
 
 def depth_errors(rng, distance_m=4.0, angle_degrees=0.0, **noise):
-    """Returns {solver: median |depth error| / distance}.
+    """Returns {solver: (median size, median) of depth error / distance}.
 
     Noise: noise_px and noise_m on every coordinate of the heads; scale_3d, a factor on the 3D head;
     n_valid, how many points are valid; outlier_px, how far the first point's 2D is off.
@@ -48,7 +48,8 @@ def depth_errors(rng, distance_m=4.0, angle_degrees=0.0, **noise):
     errors = {}
     for name, solver in SOLVERS.items():
         found = solver(normalized.astype(np.float32), rel.astype(np.float32), valid).numpy()
-        errors[name] = np.median(np.abs(found[:, 2] - reference[:, 2])) / distance_m
+        relative = (found[:, 2] - reference[:, 2]) / distance_m
+        errors[name] = np.median(np.abs(relative)), np.median(relative)
     return errors
 
 
@@ -110,10 +111,13 @@ def cost_rows():
 
 def main():
     """Prints all tables as Markdown."""
-    print("| case | weak | full |\n|---|---|---|")
+    print("| case | weak | full | weak, signed | full, signed |\n|---|---|---|---|---|")
     for i, (name, options) in enumerate(CASES.items()):
         errors = depth_errors(np.random.default_rng(i), **options)
-        print(f"| {name} | {100 * errors['weak']:.2f} % | {100 * errors['full']:.2f} % |")
+        numbers = [100 * errors[solver][kind] for kind in (0, 1) for solver in ("weak", "full")]
+        sizes, signed = numbers[:2], numbers[2:]
+        cells = [f"{x:.2f} %" for x in sizes] + [f"{x:+.2f} %" for x in signed]
+        print(f"| {name} | {' | '.join(cells)} |")
     print("\n| untrained heads | weak | full |\n|---|---|---|")
     for label, values in untrained_rows(np.random.default_rng(0)).items():
         print(f"| {label} | {values['weak']:.2f} | {values['full']:.2f} |")
