@@ -36,12 +36,14 @@ def depth_errors(rng, distance_m=4.0, angle_degrees=0.0, **noise):
     """Returns {solver: (median size, median) of depth error / distance}.
 
     Noise: noise_px and noise_m on every coordinate of the heads; scale_3d, a factor on the 3D head;
-    n_valid, how many points are valid; outlier_px, how far the first point's 2D is off.
+    scale_focal, a factor on the focal length that is assumed; n_valid, how many points are valid;
+    outlier_px, how far the first point's 2D is off.
     """
     normalized, rel, reference, focal_px = make_people(rng, distance_m, angle_degrees)
     normalized = (
         normalized + rng.normal(size=normalized.shape) * noise.get("noise_px", 0) / focal_px
     )
+    normalized /= noise.get("scale_focal", 1.0)
     normalized[:, 0, 0] += noise.get("outlier_px", 0) / focal_px
     rel = rel * noise.get("scale_3d", 1.0) + rng.normal(size=rel.shape) * noise.get("noise_m", 0)
     valid = np.tile(np.arange(N_POINTS) < noise.get("n_valid", N_POINTS), (N_PEOPLE, 1))
@@ -92,6 +94,7 @@ CASES = {
     "the same, 12 m": {"noise_px": 4.0, "noise_m": 0.04, "distance_m": 12.0},
     "2D noise 12 px and 3D noise 10 cm": {"noise_px": 12.0, "noise_m": 0.1},
     "3D head 5 % too large": {"scale_3d": 1.05},
+    "focal length taken 10 % too long": {"scale_focal": 1.1},
     "one 2D point off by 60 px": {"outlier_px": 60.0},
     "8 valid points, 4 px, 4 cm": {"n_valid": 8, "noise_px": 4.0, "noise_m": 0.04},
     "3 valid points, 4 px, 4 cm": {"n_valid": 3, "noise_px": 4.0, "noise_m": 0.04},

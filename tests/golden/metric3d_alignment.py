@@ -48,33 +48,30 @@ def rigid_align(case):
     reference, shown = case["out_aligned"], out.copy()
     for i in np.flatnonzero(n_valid <= 2):
         shown[i, ~mask[i]] = reference[i, ~mask[i]]
-    is_unique = (n_valid > 2)[:, np.newaxis, np.newaxis]
-    transform, scale = _implied_transform(case["in_coords_pred"], out)
-    reference_scale = np.broadcast_to(case["out_scale"], (len(out), 1, 1))
-    scale = (
-        np.where(is_unique, scale, reference_scale)[: len(case["out_scale"]) or None]
-        if (case["out_scale"].ndim)
-        else np.float32(1.0)
-    )
+    transform, scale, is_full_rank = _implied_transform(case["in_coords_pred"], out)
+    is_known = ((n_valid > 2) & is_full_rank)[:, np.newaxis, np.newaxis]
+    has_scale = case["out_scale"].ndim > 0
+    scale = np.where(is_known, scale, case["out_scale"]) if has_scale else np.float32(1.0)
     mean_pred, _ = masking.mean_stdev_masked(case["in_coords_pred"], mask)
     mean_true, _ = masking.mean_stdev_masked(case["in_coords_true"], mask)
     return {
         "out_aligned": (shown, "value"),
         "grad_coords_pred_rows": (grad[rows], "svd_grad"),
         "out_meanY": (mean_pred, "value"),
-        "out_T": (np.where(is_unique, transform, case["out_T"]), "svd_grad"),
+        "out_T": (np.where(is_known, transform, case["out_T"]), "svd_grad"),
         "out_scale": (scale, "svd_grad"),
         "out_meanX": (mean_true, "value"),
     }
 
 
 def _implied_transform(pred, aligned):
-    """Returns the rotation and the scale that map the points to the aligned ones."""
+    """Returns the rotation and scale that align the points, and whether these determine them."""
     pred = (pred - pred.mean(1, keepdims=True)).astype(np.float64)
     aligned = (aligned - aligned.mean(1, keepdims=True)).astype(np.float64)
     linear = np.linalg.pinv(pred) @ aligned
     scale = np.cbrt(np.abs(np.linalg.det(linear)))[:, np.newaxis, np.newaxis]
-    return linear / np.where(scale > 0, scale, 1.0), scale
+    is_full_rank = np.linalg.matrix_rank(pred) == 3
+    return linear / np.where(scale > 0, scale, 1.0), scale, is_full_rank
 
 
 def nlf_metrics(case):
