@@ -18,7 +18,7 @@ import time
 import traceback
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "benchmarks"
-sys.path.insert(0, str(FOLDER.parent))
+sys.path.insert(0, str(FOLDER.parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
@@ -36,11 +36,11 @@ def modules(only):
     if unknown:
         raise SystemExit(f"error: --only={','.join(unknown)}: choose from {', '.join(names)}")
     for name in only or names:
-        module = importlib.import_module(f"benchmarks.{name}")
+        module = importlib.import_module(f"scripts.benchmarks.{name}")
         if hasattr(module, "rows"):
             yield name, module
         else:
-            print(f"{name}: no rows(device), a helper of the others", flush=True)
+            print(f"{name}: has no rows(device): a helper, or a program of its own", flush=True)
 
 
 def measure(name, module, device):
