@@ -85,7 +85,7 @@ def measure(
     """
     system, config = trained.system, trained.config
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def predict(batch):
         inputs, targets = system.prepare(batch, config, None)
         outputs = trained.model(inputs, training=False)

@@ -73,7 +73,7 @@ def traced_once(function):
     Returns:
       The wrapped function; its attribute `traced` is the underlying `tf.function`.
     """
-    traced = tf.function(function, reduce_retracing=True)
+    traced = tf.function(function, reduce_retracing=True, autograph=False)
     seen = set()
 
     @functools.wraps(function)

@@ -191,7 +191,7 @@ def _warp(windows, window_intrinsics, distortion_coeffs, crop_from_camera, crop_
     return bilinear_sample(windows, points)
 
 
-_compiled_warp = tf.function(_warp, jit_compile=True, reduce_retracing=True)
+_compiled_warp = tf.function(_warp, jit_compile=True, reduce_retracing=True, autograph=False)
 
 
 def bilinear_sample(images, points):

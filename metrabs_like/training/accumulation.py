@@ -137,8 +137,8 @@ class UpdateGradients:
         def all_counts(batch):
             return [counts_of(batch, 0, i, o) for i, o in enumerate(self._objectives)]
 
-        named = tf.function(all_counts).get_concrete_function(shapes).structured_outputs
-        self._names = [tuple(sorted(counts)) for counts in named]
+        traced = tf.function(all_counts, autograph=False).get_concrete_function(shapes)
+        self._names = [tuple(sorted(counts)) for counts in traced.structured_outputs]
 
         def body(index, sums):
             one = tf.nest.map_structure(lambda x: x[index], micro)

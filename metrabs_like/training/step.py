@@ -122,7 +122,10 @@ class TrainStep(tf.Module):
             for objective in self._objectives:
                 optimizers.build(objective.optimizer, objective.variables)
         self._compiled = tf.function(
-            self._update, jit_compile=config.jit_compile or None, reduce_retracing=True
+            self._update,
+            jit_compile=config.jit_compile or None,
+            reduce_retracing=True,
+            autograph=False,
         )
 
     @property
