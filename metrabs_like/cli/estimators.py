@@ -117,24 +117,12 @@ def _load_saved_model(folder):
 
 def _build(name):
     """Puts a run's or preset's network behind the interface, in this process."""
-    from metrabs_like import serving
     from metrabs_like.cli import models
 
     try:
-        trained = models.load(name)
+        return models.load(name).predictor()
     except ValueError as error:
         raise ValueError(f"--model={name}: no SavedModel; as a run or preset: {error}") from error
-    system, config = trained.system, trained.config
-
-    def decode(outputs, inputs):
-        return system.decode(outputs, inputs, config)
-
-    return serving.PosePredictor(
-        serving.crop_predictor(trained.model, decode),
-        config.proc_side,
-        config.joints,
-        box_padding=trained.pipeline.box_padding,
-    )
 
 
 def _skeleton(model, name):

@@ -36,22 +36,11 @@ def run(values: flags.FlagValues) -> None:
     app.require(values, "model", "output_dir")
     output_dir = app.writable_folder(values.output_dir, "output_dir")
     trained = models.load(values.model)
-    system, config = trained.system, trained.config
-
-    def decode(outputs, inputs):
-        return system.decode(outputs, inputs, config)
-
-    predictor = serving.PosePredictor(
-        serving.crop_predictor(trained.model, decode),
-        config.proc_side,
-        config.joints,
-        box_padding=trained.pipeline.box_padding,
-    )
     saved_model = os.path.join(output_dir, SAVED_MODEL)
-    serving.save(predictor, saved_model)
+    serving.save(trained.predictor(), saved_model)
     _save_keras(trained.model, os.path.join(output_dir, KERAS_FILE))
     with open(os.path.join(output_dir, CONFIG_FILE), "w") as file:
-        file.write(config.to_json() + "\n")
+        file.write(trained.config.to_json() + "\n")
     for name in (SAVED_MODEL, KERAS_FILE, CONFIG_FILE):
         print(f"written: {os.path.join(output_dir, name)}")
     print(f"predict with: metrabs-like-predict --model={saved_model} --image=FILE --output_dir=DIR")

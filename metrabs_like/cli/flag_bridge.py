@@ -70,7 +70,7 @@ def define_flags(
 
     Args:
       config_class: a dataclass whose fields are bool, int, float, str, `Literal[...]`, tuples of
-        one of int, float and str, or one of these `| None`.
+        one of int, float and str, one of these `| None`, or `str | SomeObject`.
       prefix: first part of the flag names.
       flag_values: where the flags are defined.
       aliases: other name -> field, e.g. `{"proc_side": "proc_side"}` for `--proc_side`.
@@ -114,7 +114,7 @@ def build(config_class, prefix: str, flag_values: flags.FlagValues, *, exclude=(
     values = {}
     for field in config_fields(config_class, exclude):
         value = flag_values[flag_name(prefix, field.name)].value
-        if _is_tuple(_strip_optional(hints[field.name])) and value is not None:
+        if _is_tuple(_typed_form(hints[field.name])) and value is not None:
             value = tuple(value)
         values[field.name] = value
     values.update(overrides)
@@ -164,12 +164,14 @@ def _default(config_class, field):
     raise ValueError(f"{config_class.__name__}.{field.name} has no default, so it cannot be a flag")
 
 
-def _strip_optional(hint):
-    """Turns `X | None` into `X`."""
+def _typed_form(hint):
+    """Turns `X | None` into `X`, and `str | Object` into `str`: an object cannot be typed."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(hint) if option is not type(None)]
         if len(options) == 1:
             return options[0]
+        if str in options:
+            return str
     return hint
 
 
@@ -179,7 +181,7 @@ def _is_tuple(hint) -> bool:
 
 def _define(name, hint, default, text, flag_values) -> None:
     """Defines one flag by its annotated type."""
-    hint = _strip_optional(hint)
+    hint = _typed_form(hint)
     if typing.get_origin(hint) is typing.Literal:
         flags.DEFINE_enum(name, default, list(typing.get_args(hint)), text, flag_values)
     elif _is_tuple(hint):

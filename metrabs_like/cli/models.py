@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import warnings
 from types import ModuleType
 
 import tensorflow as tf
@@ -37,6 +36,20 @@ class TrainedModel:
             return self.run.pipeline
         return PipelineConfig(proc_side=self.config.proc_side)
 
+    def predictor(self):
+        """Returns the network behind the published interface, a `serving.PosePredictor`."""
+        from metrabs_like import serving
+
+        def decode(outputs, inputs):
+            return self.system.decode(outputs, inputs, self.config)
+
+        return serving.PosePredictor(
+            serving.crop_predictor(self.model, decode),
+            self.config.proc_side,
+            self.config.joints,
+            box_padding=self.pipeline.box_padding,
+        )
+
 
 def load(name: str, system: str = "metrabs") -> TrainedModel:
     """Loads a trained model.
@@ -67,13 +80,5 @@ def _from_run(workdir):
         )
     # Weights come from the file: pretrained ones would be downloaded for nothing.
     model = run.module.build_model(dataclasses.replace(run.model, weights=""))
-    with warnings.catch_warnings():
-        # Keras 3 only warns where a file lacks a layer's weights, and leaves them random.
-        warnings.filterwarnings("error", message=".*freshly-initialized")
-        try:
-            checkpoints.load_weights(model, path)
-        except UserWarning as error:
-            raise ValueError(
-                f"{path} does not fit the model of {run_folder.CONFIG_FILE}: {error}"
-            ) from error
+    checkpoints.load_weights(model, path)
     return TrainedModel(name=workdir, system=run.module, config=run.model, model=model, run=run)

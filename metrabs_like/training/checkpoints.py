@@ -145,14 +145,17 @@ def load_weights(model, path):
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if it is damaged or of another model.
+      ValueError: if it is damaged, of another model, or lacks some of its weights.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"weights={str(path)!r}: there is no such file.")
     try:
-        model.load_weights(str(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with warnings.catch_warnings():
+            # Keras 3 only warns where the file lacks a layer's weights, and leaves them random
+            warnings.filterwarnings("error", message=".*freshly-initialized")
+            model.load_weights(str(path))
+    except (OSError, ValueError, KeyError, TypeError, UserWarning) as error:
         raise ValueError(
             f"weights={str(path)!r} does not fit the model {model.name!r} ({_shortened(error)}): "
             "give the file that belongs to this model's configuration."

@@ -38,6 +38,13 @@ def test_own_skeleton_file(tmp_path):
     path.write_text(json.dumps({**skeleton, "suffix": "mine"}))
     config = Config(skeleton=str(path))
     assert config.joints.joint_names == ("hip", "lkne", "rkne")
+    union = Config(skeleton=f"smpl_24+{path}", root_joint="hip_mine")
+    path.unlink()
+    for kept in (config, union):
+        again = Config.from_json(kept.to_json())
+        assert again == kept
+        assert again.joints == kept.joints
+    assert again.root_index == 24
     assert Config(skeleton=f"{skeletons.SMPL_24.name}").n_points == 24
 
 

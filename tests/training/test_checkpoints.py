@@ -167,3 +167,15 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         checkpoints.load_weights(other_model(), path)
     with pytest.raises(FileNotFoundError, match="no such file"):
         checkpoints.load_weights(other_model(), tmp_path / "none.weights.h5")
+
+
+@pytest.mark.parametrize(
+    "lost", ["layers/functional", "layers/functional/layers/conv2d", "layers/dense"]
+)
+def test_weights_that_lack_a_layer_are_refused(lost, tmp_path):
+    path = tmp_path / "model.weights.h5"
+    checkpoints.save_weights(nested_model(), path)
+    with h5py.File(path, "a") as file:
+        del file[lost]
+    with pytest.raises(ValueError, match="does not fit the model"):
+        checkpoints.load_weights(nested_model(), path)

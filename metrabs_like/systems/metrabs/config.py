@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import math
+from collections.abc import Mapping
 
 from metrabs_like import skeletons
 from metrabs_like.geometry.camera import CropGrid
@@ -26,7 +27,8 @@ class Config(TracedByValue):
 
     Attributes:
       backbone: name in `layers.BACKBONES`.
-      skeleton: joint set of the output: a name, names joined by "+", or a .json file.
+      skeleton: joint set of the output: a name, names joined by "+", or a .json file (what it
+        holds is kept, so that the config needs the file no more).
       proc_side: side of the square crop, px, a multiple of `stride`.
       stride: pixels per feature: 8, 16 or 32.
       centered_stride: whether a feature stands for the middle of its cell.
@@ -55,7 +57,7 @@ class Config(TracedByValue):
     """
 
     backbone: str = "tiny"
-    skeleton: str = "smpl_24+coco_17"
+    skeleton: str | skeletons.Skeleton = "smpl_24+coco_17"
     proc_side: int = 256
     stride: int = 32
     centered_stride: bool = True
@@ -104,12 +106,17 @@ class Config(TracedByValue):
         ):
             _check_number(field, getattr(self, field), is_zero_allowed=True)
         # an unknown skeleton or root joint fails here, with the message of the lookup
+        if isinstance(self.skeleton, Mapping):
+            object.__setattr__(self, "skeleton", skeletons.Skeleton.from_dict(self.skeleton))
+        elif isinstance(self.skeleton, str) and ".json" in self.skeleton:
+            object.__setattr__(self, "skeleton", self.joints)
         _ = self.joints, self.root_index
 
     @functools.cached_property
     def joints(self):
         """The `Skeleton` of the output, points in the output's order."""
-        return skeletons.get(self.skeleton)
+        is_name = isinstance(self.skeleton, str)
+        return skeletons.get(self.skeleton) if is_name else self.skeleton
 
     @property
     def n_points(self):

@@ -26,7 +26,7 @@ def draw(image, decoded, config=None):
       ValueError: if the number of points is not that of the config's skeleton.
     """
     config = config or Config()
-    skeleton = skeletons.get(config.skeleton)
+    skeleton = config.joints
     coords2d = np.asarray(decoded["coords2d"], np.float64)
     if coords2d.shape[-2] != skeleton.n_joints:
         raise ValueError(
