@@ -43,7 +43,6 @@ def rows(device="cpu"):
             _row(data, "reconstruct_absolute, XLA", _absolute, _plain_absolute, True, 4.0),
             _row(data, "compute_loss_with_3d_gt, XLA", _loss, _plain_loss, True, 3.0),
             _row(data, "reconstruction and loss, XLA", _both, _plain_both, True, None),
-            _weak_row(data),
         ]
 
 
@@ -182,17 +181,6 @@ def _row(data, name, ours, baseline, jit_compile, target):
     """Times ours against the baseline in graph mode."""
     passes = [make_pass(ours, data, jit_compile), make_pass(baseline, data, False)]
     seconds, baseline_seconds = median_seconds_interleaved(passes)
-    return _as_row(name, seconds, baseline_seconds, target)
-
-
-def _weak_row(data):
-    """Times full against weak perspective, both ours under XLA."""
-    passes = [make_pass(ref_full, data, True), make_pass(ref_weak, data, True)]
-    seconds, baseline_seconds = median_seconds_interleaved(passes)
-    return _as_row("full perspective against weak, XLA", seconds, baseline_seconds, None)
-
-
-def _as_row(name, seconds, baseline_seconds, target):
     return {
         "name": name,
         "seconds": seconds,

@@ -112,21 +112,46 @@ def cost_rows():
     return {"XLA": seconds[:2], "graph": seconds[2:]}
 
 
-def main():
-    """Prints all tables as Markdown."""
-    print("| case | weak | full | weak, signed | full, signed |\n|---|---|---|---|---|")
+def rows(device):
+    """Yields the depth errors (percent of the distance) and the cost of both solvers.
+
+    Args:
+      device: "cpu" or "gpu", for the cost.
+    """
     for i, (name, options) in enumerate(CASES.items()):
         errors = depth_errors(np.random.default_rng(i), **options)
-        numbers = [100 * errors[solver][kind] for kind in (0, 1) for solver in ("weak", "full")]
-        sizes, signed = numbers[:2], numbers[2:]
-        cells = [f"{x:.2f} %" for x in sizes] + [f"{x:+.2f} %" for x in signed]
-        print(f"| {name} | {' | '.join(cells)} |")
+        yield {
+            "name": f"depth error, {name}",
+            **{f"{solver}_percent": 100 * errors[solver][0] for solver in SOLVERS},
+            **{f"{solver}_signed_percent": 100 * errors[solver][1] for solver in SOLVERS},
+        }
+    with tf.device(f"/{device}:0"):
+        costs = cost_rows()
+    for mode, (weak_ms, full_ms) in costs.items():
+        yield {
+            "name": f"weak against full perspective, 128 x 768, {mode}",
+            "weak_ms": weak_ms,
+            "full_ms": full_ms,
+            "ratio": full_ms / weak_ms,
+        }
+
+
+def main():
+    """Prints all tables as Markdown."""
+    table, costs = [], []
+    for row in rows("cpu"):
+        (costs if "ratio" in row else table).append(row)
+    print("| case | weak | full | weak, signed | full, signed |\n|---|---|---|---|---|")
+    for row in table:
+        _, *numbers = row.values()
+        cells = [f"{x:.2f} %" for x in numbers[:2]] + [f"{x:+.2f} %" for x in numbers[2:]]
+        print(f"| {row['name'].removeprefix('depth error, ')} | {' | '.join(cells)} |")
     print("\n| untrained heads | weak | full |\n|---|---|---|")
     for label, values in untrained_rows(np.random.default_rng(0)).items():
         print(f"| {label} | {values['weak']:.2f} | {values['full']:.2f} |")
     print("\n| cost | weak | full |\n|---|---|---|")
-    for name, (weak_ms, full_ms) in cost_rows().items():
-        print(f"| {name} | {weak_ms:.2f} ms | {full_ms:.2f} ms |")
+    for row in costs:
+        print(f"| {row['name']} | {row['weak_ms']:.2f} ms | {row['full_ms']:.2f} ms |")
 
 
 if __name__ == "__main__":
