@@ -208,28 +208,28 @@ def bilinear_sample(images, points):
     """
     images, points = tf.convert_to_tensor(images), _float32(points)
     n_images, height, width, channels = tf.unstack(tf.shape(images))
-    flat = tf.reshape(points, [n_images, -1, 2])
-    limits = tf.cast(tf.stack([width, height]), tf.float32)
-    is_inside = tf.reduce_all((flat > -1) & (flat < limits), axis=-1, keepdims=True)
-    flat = tf.where(is_inside, flat, -1.0)
-    floor = tf.floor(flat)
-    far_x, far_y = tf.split(flat - floor, 2, axis=-1)
+    x = tf.reshape(points[..., 0], [n_images, -1])
+    y = tf.reshape(points[..., 1], [n_images, -1])
+    is_inside = (x > -1) & (x < tf.cast(width, tf.float32))
+    is_inside &= (y > -1) & (y < tf.cast(height, tf.float32))
+    x, y = tf.where(is_inside, x, -1.0), tf.where(is_inside, y, -1.0)
+    left, top = tf.floor(x), tf.floor(y)
+    far_x, far_y = x - left, y - top
+    near_x, near_y = 1 - far_x, 1 - far_y
     # A frame of zeros makes every neighbour of an inside point exist: no clipping, no masks.
     framed = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
     table = tf.reshape(framed, [-1, channels])
     stride = width + 2
-    corner = tf.cast(floor, tf.int32) + 1
-    rows = tf.range(n_images)[:, tf.newaxis] * (height + 2) + corner[..., 1]
-    index = rows * stride + corner[..., 0]
+    row = tf.range(n_images)[:, tf.newaxis] * (height + 2) + tf.cast(top, tf.int32) + 1
+    index = row * stride + tf.cast(left, tf.int32) + 1
+    intensity = 1 / 255 if images.dtype == tf.uint8 else 1.0
 
-    def pixel(offset):
-        return tf.cast(tf.gather(table, index + offset), tf.float32)
+    def weighted(offset, weight_x, weight_y):
+        pixel = tf.cast(tf.gather(table, index + offset), tf.float32)
+        return pixel * (weight_x * weight_y * intensity)[..., tf.newaxis]
 
-    upper = pixel(0) * (1 - far_x) + pixel(1) * far_x
-    lower = pixel(stride) * (1 - far_x) + pixel(stride + 1) * far_x
-    value = upper * (1 - far_y) + lower * far_y
-    if images.dtype == tf.uint8:
-        value /= 255.0
+    value = weighted(0, near_x, near_y) + weighted(1, far_x, near_y)
+    value += weighted(stride, near_x, far_y) + weighted(stride + 1, far_x, far_y)
     return tf.reshape(value, tf.concat([tf.shape(points)[:-1], [channels]], axis=0))
 
 
