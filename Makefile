@@ -11,7 +11,7 @@ DEMO_DIR ?= demo
 # Test processes: two fill the two cores that the time limits are stated for.
 PYTEST_ARGS ?= -q -n 2 --dist loadfile
 
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help install install-addons demo test test-addons test-slow lint format benchmark flags-readme clean
 

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 
+import tensorflow as tf
 from absl import flags
 
 from metrabs_like.cli import app, evaluation, flag_bridge, models, run_folder, systems
@@ -109,6 +110,7 @@ def run(values: flags.FlagValues) -> None:
         model = _build_model(run_, values, workdir)
         objective = _objective(run_, model)
     run_folder.save(run_, workdir, flag_bridge.flagfile_text(values, _own_flags(values)))
+    print(f"{workdir}: {model.count_params():,} parameters, on {_devices()}")
     summary = train(
         model,
         [objective],
@@ -120,6 +122,12 @@ def run(values: flags.FlagValues) -> None:
         strategy=strategy,
     )
     _print_summary(summary, workdir)
+
+
+def _devices():
+    """What TensorFlow found to train on: a GPU that is missed is seen at once."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return f"{len(gpus)} GPU(s)" if gpus else "the CPU (TensorFlow finds no GPU)"
 
 
 def _build_model(run_, values, workdir):
