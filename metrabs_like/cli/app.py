@@ -8,6 +8,7 @@ Conventions: exit code 0 done, 1 the work could not be done, 2 the command line 
 """
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -122,7 +123,8 @@ def _is_tensorflow_error(error) -> bool:
 def _describe(error) -> str:
     """One paragraph for an error: TensorFlow's carry graph locations that no user can act on."""
     if _is_tensorflow_error(error):
-        return str(error.message).split("\n", 1)[0]
+        first_line = str(error.message).split("\n", 1)[0]
+        return re.sub(r"\{\{[^}]*\}\}\s*|\s*\[Op:\w*\].*", "", first_line)
     return str(error)
 
 

@@ -122,7 +122,7 @@ def _build(name):
     try:
         return models.load(name).predictor()
     except ValueError as error:
-        raise ValueError(f"--model={name}: no SavedModel; as a run or preset: {error}") from error
+        raise ValueError(f"{error} (nor is it the folder of a SavedModel)") from error
 
 
 def _skeleton(model, name):

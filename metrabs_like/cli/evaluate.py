@@ -12,8 +12,8 @@ import sys
 from absl import flags
 
 from metrabs_like.cli import app, baselines, evaluation, models
+from metrabs_like.data import pipeline
 from metrabs_like.data.dataset_info import DatasetInfo
-from metrabs_like.data.pipeline import make_eval_dataset, parse_source
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -43,15 +43,16 @@ def run(values: flags.FlagValues) -> None:
     info = DatasetInfo.load(values.dataset)
     output_dir = _output_dir(values)
     trained = models.load(values.model)
-    skeleton, pipeline = trained.config.joints, trained.pipeline
-    dataset = make_eval_dataset(
-        values.dataset, info.kind, pipeline, skeleton=skeleton, batch_size=values.batch_size
+    skeleton, crops = trained.config.joints, trained.pipeline
+    dataset = pipeline.make_eval_dataset(
+        values.dataset, info.kind, crops, skeleton=skeleton, batch_size=values.batch_size
     )
     source = _baseline_source(values, trained) if info.kind == "kp3d" else None
     mean_person = None
-    if source:
-        mean_person = baselines.measure(source, pipeline, skeleton, values.baseline_people)
-    model, baseline = evaluation.measure(trained, dataset, info.kind, mean_person)
+    with pipeline.damage_named([values.dataset] + [source] * bool(source)):
+        if source:
+            mean_person = baselines.measure(source, crops, skeleton, values.baseline_people)
+        model, baseline = evaluation.measure(trained, dataset, info.kind, mean_person)
     content = evaluation.report(trained, values.dataset, model, baseline, mean_person)
     print(f"{values.model} on {content['n_people']} people of {values.dataset}")
     print(evaluation.table(content))
@@ -74,7 +75,7 @@ def _baseline_source(values, trained):
     """The data set whose people are averaged, None where there is none."""
     if values.baseline_dataset:
         return values.baseline_dataset
-    sources = [parse_source(text) for text in trained.run.sources] if trained.run else []
+    sources = [pipeline.parse_source(text) for text in trained.run.sources] if trained.run else []
     found = [source.path for source in sources if source.kind == "kp3d"]
     if found and os.path.isdir(found[0]):
         return found[0]

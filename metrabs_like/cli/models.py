@@ -51,21 +51,25 @@ class TrainedModel:
         )
 
 
-def load(name: str, system: str = "metrabs") -> TrainedModel:
+def load(name: str, system: str = "metrabs", flag: str = "model") -> TrainedModel:
     """Loads a trained model.
 
     Args:
       name: folder of a training run (its averaged weights are taken), folder of a preset, or name
         of a shipped preset.
       system: whose presets are meant.
+      flag: that named the model, for messages.
 
     Raises:
       ValueError: if there is no such model, it has no weights yet, or its weights are of another.
     """
-    if os.path.exists(os.path.join(name, run_folder.FLAGS_FILE)):
-        return _from_run(name)
-    module = systems.get(system)
-    model, config = module.load_preset(name)
+    try:
+        if os.path.exists(os.path.join(name, run_folder.FLAGS_FILE)):
+            return _from_run(name)
+        module = systems.get(system)
+        model, config = module.load_preset(name)
+    except ValueError as error:
+        raise ValueError(f"--{flag}={name}: {error}") from error
     return TrainedModel(name=name, system=module, config=config, model=model, run=None)
 
 

@@ -13,10 +13,12 @@ import sys
 
 from absl import flags
 
+from metrabs_like import skeletons
 from metrabs_like.cli import app, flag_bridge
+from metrabs_like.data.dataset_info import FILE_NAME
 from metrabs_like.data.preparation import write_dataset
 from metrabs_like.data.readers import coco, custom, synthetic
-from metrabs_like.data.synthetic import SyntheticConfig
+from metrabs_like.data.synthetic import SKELETON_NAME, SyntheticConfig
 
 # Data sets of files, with the flags that their readers take beside the source folder.
 READERS = {
@@ -60,9 +62,25 @@ def run(values: flags.FlagValues) -> None:
     for name, reason in info.skipped[:20]:
         print(f"skipped {name}: {reason}")
     if len(info.skipped) > 20:
-        path = os.path.join(values.output_dir, "dataset.json")
+        path = os.path.join(values.output_dir, FILE_NAME)
         print(f"... and {len(info.skipped) - 20} more, listed in {path}")
-    print(f"train with: --sources={info.kind}:{values.output_dir}:32")
+    if info.skipped and not info.counts["n_images"]:
+        name, reason = info.skipped[0]
+        raise ValueError(
+            f"--source_dir={values.source_dir}: no image can be used ({name}: {reason}); "
+            f"mend them, delete {values.output_dir} and prepare again"
+        )
+    if info.counts["n_people"]:
+        print(f"train with: {_training_flags(info, values.output_dir)}")
+
+
+def _training_flags(info, folder):
+    """The flags that train on a prepared data set; joints of one's own join the built-in ones."""
+    sources = f"--sources={info.kind}:{folder}:32"
+    usual = skeletons.get(SKELETON_NAME)
+    if max(skeletons.index_map(skeletons.Skeleton.from_dict(info.skeleton), usual)) >= 0:
+        return sources
+    return f"{sources} --metrabs_skeleton={usual.name}+{os.path.join(folder, FILE_NAME)}"
 
 
 def plan(values: flags.FlagValues):

@@ -111,16 +111,18 @@ def run(values: flags.FlagValues) -> None:
         objective = _objective(run_, model)
     run_folder.save(run_, workdir, flag_bridge.flagfile_text(values, _own_flags(values)))
     print(f"{workdir}: {model.count_params():,} parameters, on {_devices()}")
-    summary = train(
-        model,
-        [objective],
-        dataset,
-        run_.train,
-        lambda batch, seed: run_.module.prepare(batch, run_.model, seed),
-        workdir,
-        _validation(run_, model, values, workdir),
-        strategy=strategy,
-    )
+    validation = [values.validation] if values.validation else []
+    with pipeline.damage_named([source.path for source in sources] + validation):
+        summary = train(
+            model,
+            [objective],
+            dataset,
+            run_.train,
+            lambda batch, seed: run_.module.prepare(batch, run_.model, seed),
+            workdir,
+            _validation(run_, model, values, workdir),
+            strategy=strategy,
+        )
     _print_summary(summary, workdir)
 
 
@@ -137,7 +139,7 @@ def _build_model(run_, values, workdir):
     if not (values.init_from and is_fresh):
         return system.build_model(config)
     model = system.build_model(dataclasses.replace(config, weights=""))
-    source = models.load(values.init_from, values.system)
+    source = models.load(values.init_from, values.system, "init_from")
     report = system.initialize_from(model, config, source.model, source.config)
     print(f"--init_from={values.init_from}: {report}")
     return model

@@ -41,12 +41,6 @@ class ExampleMaker:
         self._key = key
         source = Skeleton.from_dict(info.skeleton)
         self._joints = index_map(source, skeleton)
-        if max(self._joints) < 0:
-            raise ValueError(
-                f"Data set {info.name!r} (skeleton {source.name!r}) has no joint of the model's "
-                f"skeleton {skeleton.name!r}; train a skeleton that includes {source.name!r}, "
-                f"for example {skeleton.name}+{source.name}."
-            )
         self._mirrored_joints = [self._joints[i] for i in skeleton.mirror_indices]
 
     def __call__(self, serialized, person_index, numbers) -> dict:

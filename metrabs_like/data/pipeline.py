@@ -5,14 +5,15 @@ on bit-identically. Content and order are a pure function of sources, config and
 shuffle, of TensorFlow's global seed where one is set); the number of CPU threads changes neither.
 """
 
+import contextlib
 import dataclasses
 import os
 
 import tensorflow as tf
 
 from metrabs_like.data import cropping, examples, mixing
-from metrabs_like.data.dataset_info import KINDS, DatasetInfo
-from metrabs_like.skeletons import Skeleton
+from metrabs_like.data.dataset_info import FILE_NAME, KINDS, DatasetInfo
+from metrabs_like.skeletons import Skeleton, index_map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +171,7 @@ def make_eval_dataset(
       ValueError: naming the source, if it is missing, damaged, or of another skeleton.
     """
     source = SourceConfig(source_path, kind, batch_size)
-    info = _opened(source)
+    info = _opened(source, skeleton)
     maker = examples.ExampleMaker(info, kind, config, skeleton, None)
     people = mixing.read_people(source_path, info, kind).enumerate()
     planned = people.batch(batch_size).map(lambda number, person: maker(*person, number))
@@ -178,6 +179,24 @@ def make_eval_dataset(
     decoded = _decoded(planned, config, batch_size, names, drop_remainder=False)
     batches = decoded.map(lambda batch: {kind: batch})
     return _with_options(batches.prefetch(config.prefetch_batches))
+
+
+@contextlib.contextmanager
+def damage_named(source_paths):
+    """Turns a damaged record that is met while reading into an error that names its shard.
+
+    Args:
+      source_paths: folders of the data sets that are read inside.
+
+    Raises:
+      ValueError: naming the shard that differs from its SHA-256, and the remedy.
+    """
+    try:
+        yield
+    except tf.errors.DataLossError:
+        for path in source_paths:
+            DatasetInfo.load(path).check_files(path, hashes=True)
+        raise
 
 
 def prefetch_to_gpu(dataset: tf.data.Dataset, n_batches: int = 2) -> tf.data.Dataset:
@@ -201,7 +220,7 @@ def prefetch_to_gpu(dataset: tf.data.Dataset, n_batches: int = 2) -> tf.data.Dat
 
 def _planned_source(source, index, config, skeleton, seed):
     """Streams batches of labels and window plans of one training source."""
-    info = _opened(source)
+    info = _opened(source, skeleton)
     n_usable = info.counts[{"kp3d": "n_people_3d", "kp2d": "n_people_2d"}[source.kind]]
     if not n_usable:
         raise ValueError(
@@ -223,10 +242,18 @@ def _planned_source(source, index, config, skeleton, seed):
     return numbered.map(plan, num_parallel_calls=1, deterministic=True)
 
 
-def _opened(source):
-    """Loads and checks the description of a source."""
+def _opened(source, skeleton):
+    """Loads the description of a source and checks that it fits."""
     info = DatasetInfo.load(source.path)
     info.check_files(source.path)
+    own = Skeleton.from_dict(info.skeleton)
+    if max(index_map(own, skeleton)) < 0:
+        raise ValueError(
+            f"Source {source.path} (skeleton {own.name!r}) has no joint of the model's skeleton "
+            f"{skeleton.name!r}; train the union "
+            f"{skeleton.name}+{os.path.join(source.path, FILE_NAME)}, or prepare the data with a "
+            "skeleton whose suffix is that of the joints' definitions (smpl, coco, ...)."
+        )
     return info
 
 

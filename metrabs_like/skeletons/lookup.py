@@ -14,13 +14,13 @@ from metrabs_like.skeletons.skeleton import Skeleton
 def load(path: str | Path) -> Skeleton:
     """Reads a user-defined skeleton.
 
-    The file is JSON: `{"name": "mine", "joint_names": ["hip", "lkne", "rkne"], "edges": [["hip",
-      "lkne"],
-    ["hip", "rkne"]], "suffix": "mine"}`. Edges are pairs of names or of indices and optional, as
-    is the suffix.
+    The file is JSON, its edges (pairs of names or of indices) and its suffix are optional:
+
+        {"name": "mine", "suffix": "mine",
+         "joint_names": ["hip", "lkne", "rkne"], "edges": [["hip", "lkne"], ["hip", "rkne"]]}
 
     Args:
-      path: The file.
+      path: The file, or the `dataset.json` of a prepared data set, which holds its skeleton.
 
     Returns:
       The skeleton.
@@ -36,6 +36,8 @@ def load(path: str | Path) -> Skeleton:
         ) from error
     except ValueError as error:
         raise ValueError(f"skeleton file {str(path)!r} is not valid JSON: {error}.") from error
+    if isinstance(fields, dict) and "skeleton" in fields:
+        fields = fields["skeleton"]
     try:
         return Skeleton.from_dict(fields)
     except (TypeError, ValueError) as error:

@@ -191,7 +191,8 @@ def _addons_class(name):
     except Exception as error:  # its import dies in many ways beside a newer TensorFlow
         raise ImportError(
             f"optimizer={name!r} needs TensorFlow Addons, which TensorFlow {tf.__version__} here "
-            f"does not have: run `{ADDONS_COMMAND}` in a Python 3.9 to 3.11 environment."
+            f"does not have: run `{ADDONS_COMMAND}` in a Python 3.10 or 3.11 environment "
+            "(in a checkout: `make install-addons`)."
         ) from error
     cls = getattr(tfa.optimizers, name.removeprefix("tfa."), None)
     if not (inspect.isclass(cls) and hasattr(cls, "apply_gradients")):

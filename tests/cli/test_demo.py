@@ -12,7 +12,6 @@ from metrabs_like.cli import demo
 
 
 def test_astronaut_is_the_photograph_where_none_is_named(tmp_path):
-    pytest.importorskip("skimage", reason="needs the extra 'demo'")
     image = cv2.imread(demo.photograph_path("", str(tmp_path)))
     assert image.shape == (512, 512, 3)
     # The orange suit: more red than blue where the chest is, so that the channels are in order.

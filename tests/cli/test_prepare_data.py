@@ -4,13 +4,15 @@ import json
 import os
 import pathlib
 import re
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 
-from metrabs_like import skeletons
-from metrabs_like.cli import prepare_data
+from metrabs_like.cli import models, prepare_data
+
+from .conftest import run_train
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs" / "own_data.md"
 
@@ -75,11 +77,32 @@ def test_the_example_of_the_docs_is_prepared(tmp_path):
     assert info["counts"]["n_people_3d"] == info["counts"]["n_people_2d"] == 1
 
 
-def test_joints_of_the_docs_train_beside_the_synthetic_ones(tmp_path):
-    skeleton = _folder_of_the_docs(tmp_path / "mine") / "skeleton.json"
-    joints = skeletons.get(f"smpl_24+coco_17+{skeleton}")
+def test_the_example_of_the_docs_trains_with_the_flags_that_are_printed(tmp_path, capsys):
+    source, out = _folder_of_the_docs(tmp_path / "mine"), tmp_path / "out"
+    assert _prepare("--dataset=custom", f"--source_dir={source}", f"--output_dir={out}") == 0
+    printed = re.search(r"train with: (.*)", capsys.readouterr().out)[1].split()
+    assert printed == [
+        f"--sources=kp3d:{out}:32",
+        f"--metrabs_skeleton=smpl_24+coco_17+{out}/dataset.json",
+    ]
+    run, more = tmp_path / "run", ("--train_steps=1", "--metrabs_skeleton=smpl_24+coco_17")
+    assert run_train(run, out, *more) == 1
+    message = capsys.readouterr().err
+    assert "no joint of the model's skeleton" in message and printed[1].split("=")[1] in message
+    assert run_train(run, out, *more, printed[1], f"--sources=kp3d:{out}:2") == 0
+    shutil.rmtree(source), shutil.rmtree(out)
+    joints = models.load(str(run)).config.joints
     assert joints.joint_names[-4:] == ("pelv_stick", "neck_stick", "lhan_stick", "rhan_stick")
     assert joints.mirror_indices[-4:] == (41, 42, 44, 43)
+
+
+def test_nothing_usable_is_a_failure(tmp_path, capsys):
+    source, out = _folder_of_the_docs(tmp_path / "mine"), tmp_path / "out"
+    (source / "images" / "a.jpg").write_bytes(b"\xff\xd8 cut")
+    assert _prepare("--dataset=custom", f"--source_dir={source}", f"--output_dir={out}") == 1
+    captured = capsys.readouterr()
+    assert "no image can be used (images/a.jpg" in captured.err
+    assert "train with" not in captured.out
 
 
 @pytest.mark.parametrize(

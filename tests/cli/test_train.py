@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,14 +83,23 @@ def test_original_flag_names_reach_the_configs():
 
 
 def test_truncated_shard_is_named(held_out, tmp_path, capsys):
-    import shutil
-
     folder = shutil.copytree(held_out, tmp_path / "data")
     shard = next(folder.glob("*.tfrecord"))
     os.truncate(shard, shard.stat().st_size // 2)
     assert run_train(tmp_path / "run", folder, "--train_steps=1") == 1
     message = capsys.readouterr().err
     assert shard.name in message and "truncated" in message and "prepare_data" in message
+
+
+def test_damaged_shard_of_the_right_size_is_named(held_out, tmp_path, capsys):
+    folder = shutil.copytree(held_out, tmp_path / "data")
+    shard = next(folder.glob("*.tfrecord"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    assert run_train(tmp_path / "run", folder, "--train_steps=9") == 1
+    message = capsys.readouterr().err
+    assert shard.name in message and "SHA-256" in message and "prepare_data" in message
 
 
 def test_addons_optimizer_works_in_its_lane_and_is_explained_outside(dataset, tmp_path, capsys):
@@ -117,7 +127,7 @@ def test_addons_optimizer_works_in_its_lane_and_is_explained_outside(dataset, tm
         (["--metrabs_backbone=resnet5"], 1, "backbone='resnet5'"),
         (["--metrabs_skeleton=smpl_42"], 1, "smpl_42"),
         (["--train_optimizer=adamm"], 1, "adamm"),
-        (["--init_from=OUT/none"], 1, "OUT/none"),
+        (["--init_from=OUT/none"], 1, "--init_from=OUT/none: there is no preset"),
         (["--validation=OUT/none"], 1, "OUT/none"),
     ],
 )

@@ -2,6 +2,7 @@ import io
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
@@ -111,16 +112,15 @@ def test_tiny_box_and_tiny_image():
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "progressive"])
 def test_other_colour_modes_decode_to_rgb(mode):
-    image_module = pytest.importorskip("PIL.Image", reason="needs Pillow to write such files")
     grey = np.repeat(smooth_image()[..., :1], 3, axis=-1)
-    image = image_module.fromarray(grey)
+    image = PIL.Image.fromarray(grey)
     file = io.BytesIO()
     if mode == "progressive":
         image.save(file, "JPEG", quality=95, progressive=True)
     elif mode in ("L", "CMYK"):
         image.convert(mode).save(file, "JPEG", quality=95)
     elif mode == "P":
-        image.quantize(256, dither=image_module.Dither.NONE).save(file, "PNG")
+        image.quantize(256, dither=PIL.Image.Dither.NONE).save(file, "PNG")
     else:
         image.convert(mode).save(file, "PNG")
     example, plan = make_example(file.getvalue(), [40.0, 30, 32, 32])

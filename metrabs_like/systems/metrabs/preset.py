@@ -36,8 +36,8 @@ def load_preset(name):
     if not _is_preset(folder):
         known = ", ".join(preset_names()) or "none"
         raise ValueError(
-            f"preset={name!r}: no such preset ({known}), nor a folder with {CONFIG_FILE} and "
-            f"{WEIGHTS_FILE}"
+            f"there is no preset {name!r} (shipped: {known}), nor a folder of that name with "
+            f"{CONFIG_FILE} and {WEIGHTS_FILE}"
         )
     with open(os.path.join(folder, CONFIG_FILE), encoding="utf-8") as file:
         config = Config.from_json(file.read())
