@@ -147,7 +147,7 @@ def test_files_and_functions_are_small_on_the_whole():
         for node in ast.walk(_tree(path))
         if isinstance(node, ast.FunctionDef)
     ]
-    assert statistics.median(files) <= 200
+    assert statistics.median(files) <= 150
     assert statistics.median(functions) <= 15
 
 
