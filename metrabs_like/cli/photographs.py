@@ -9,7 +9,6 @@ import zlib
 
 import numpy as np
 
-MAX_PIXELS = 120_000_000
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
@@ -28,7 +27,7 @@ def read(path: str, field: str = "image") -> np.ndarray:
 
     Raises:
       ValueError: if the file is missing, unreadable, neither JPEG nor PNG, damaged, cut short or
-        larger than `MAX_PIXELS`.
+        larger than `data.image_files.MAX_PIXELS`.
     """
     try:
         with open(path, "rb") as file:
@@ -101,6 +100,8 @@ def _check_chunks(content, name):
 
 def _check_size(width, height, name):
     """Refuses what would fill the memory."""
+    from metrabs_like.data.image_files import MAX_PIXELS
+
     if width * height > MAX_PIXELS:
         raise ValueError(
             f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million: "

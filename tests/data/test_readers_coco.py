@@ -84,6 +84,21 @@ def test_wrong_folders_are_refused(folder):
         coco.plan(str(folder))
 
 
+def test_people_supervise_the_coco_points_of_a_union_alone(folder, tmp_path):
+    info, tasks = coco.plan(str(folder))
+    out = str(tmp_path / "out")
+    preparation.write_dataset(tasks, out, info, n_processes=1, progress=False)
+    union = skeletons.get("smpl_24+coco_17")
+    batches = pipeline.make_eval_dataset(
+        out, "kp2d", pipeline.PipelineConfig(proc_side=64), skeleton=union, batch_size=2
+    )
+    (batch,) = batches.as_numpy_iterator()
+    validity, points = batch["kp2d"]["point_validity"], batch["kp2d"]["coords2d_true"]
+    expected = [[index >= 24 and index - 24 < n for index in range(41)] for n in (10, 5)]
+    np.testing.assert_array_equal(validity, expected)
+    assert points[validity].all() and not points[~validity].any()
+
+
 @pytest.mark.skipif(not os.path.isdir(REAL), reason="needs ../shared/data/coco")
 def test_real_pictures(tmp_path):
     info, tasks = coco.plan(REAL, images_per_shard=20)

@@ -5,8 +5,10 @@ import pytest
 import tensorflow as tf
 
 from metrabs_like.geometry import absolute
+from metrabs_like.geometry.camera import CropGrid
 from metrabs_like.geometry.heatmap import soft_argmax
 from metrabs_like.systems.metrabs import decoding
+from tests.geometry.compiled import assert_compiles_once
 from tests.geometry.scenes import GRID, make_scene
 
 
@@ -65,6 +67,48 @@ def test_training_switches_from_weak_to_full_perspective(rng, step):
         mix_based_on_3d=False,
     )
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_decoding_compiles_once_over_all_shapes(rng):
+    shapes = (2, 3, 4, 4, 7), (1, 5, 8, 6, 7), (0, 3, 4, 4, 7)
+    batches = [[rng.normal(size=shape).astype(np.float32)] for shape in shapes]
+    assert_compiles_once(decoding.decode_head, batches)
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_decoding_features_compiles_once_over_all_shapes(rng, is_shared):
+    batches = []
+    for n_examples, n_points in ((3, 2), (1, 4), (2, 2)):
+        features = rng.normal(size=(n_examples, n_points + 2, 4, 5))
+        weights = rng.normal(size=(n_points, 42) if is_shared else (n_examples, n_points, 42))
+        batches.append([features.astype(np.float32), weights.astype(np.float32)])
+    assert_compiles_once(decoding.decode_features, batches)
+
+
+def test_training_reconstruction_compiles_once_over_all_shapes_and_steps(rng):
+    def run(head2d, head3d, intrinsics, mix, mask, step):
+        return decoding.reconstruct_absolute(
+            head2d, head3d, intrinsics, mix, mask, grid=GRID, step=step
+        )
+
+    batches = []
+    for shape, step in (((4, 24), 0), ((1, 5), 499), ((3, 24), 500), ((0, 7), 900)):
+        scene = make_scene(rng, *shape, noise_px=3)
+        args = [scene[key] for key in ("coords2d", "coords3d_rel", "intrinsics")]
+        mix = rng.uniform(size=(shape[0], 1, 1)).astype(np.float32)
+        batches.append([*args, mix, scene["mask"], np.int64(step)])
+    assert_compiles_once(run, batches, rtol=2e-5, atol=2e-5)
+
+
+def test_direct_calls_of_training_reconstruction_trace_at_most_twice(rng):
+    traced = absolute._reconstruct_absolute.traced
+    before = traced.experimental_get_tracing_count()
+    grid = CropGrid(253, 29)  # used nowhere else: earlier traces do not count
+    for step, shape in ((0, (2, 3)), (499, (3, 2)), (500, (5, 9)), (900, (1, 1))):
+        scene = make_scene(rng, *shape)
+        args = [scene[key] for key in ("coords2d", "coords3d_rel", "intrinsics")]
+        decoding.reconstruct_absolute(*args, 0.3, scene["mask"], grid=grid, step=step)
+    assert traced.experimental_get_tracing_count() - before <= 2
 
 
 def test_bad_heads_are_named(rng):
