@@ -109,8 +109,13 @@ def run(values: flags.FlagValues) -> None:
     with strategy.scope(), precision_scope(run_.train.precision):
         model = _build_model(run_, values, workdir)
         objective = _objective(run_, model)
-    run_folder.save(run_, workdir, flag_bridge.flagfile_text(values, _own_flags(values)))
-    print(f"{workdir}: {model.count_params():,} parameters, on {_devices()}")
+
+    def on_start(step):
+        # Not earlier: a start that is refused must leave the folder as it was.
+        del step
+        run_folder.save(run_, workdir, flag_bridge.flagfile_text(values, _own_flags(values)))
+        print(f"{workdir}: {model.count_params():,} parameters, on {_devices()}")
+
     validation = [values.validation] if values.validation else []
     with pipeline.damage_named([source.path for source in sources] + validation):
         summary = train(
@@ -122,6 +127,7 @@ def run(values: flags.FlagValues) -> None:
             workdir,
             _validation(run_, model, values, workdir),
             strategy=strategy,
+            on_start=on_start,
         )
     _print_summary(summary, workdir)
 

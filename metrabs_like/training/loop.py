@@ -68,6 +68,7 @@ def train(
     actions: Sequence[Action | Callable] = (),
     *,
     strategy=None,
+    on_start: Callable[[int], None] | None = None,
     progress: bool = True,
 ) -> TrainSummary:
     """Trains until `config.steps`, resuming where `workdir` left off.
@@ -82,6 +83,8 @@ def train(
       workdir: folder for `checkpoints/ log.csv tensorboard/ model.weights.h5`; None writes nothing.
       actions: `Action`s, or bare callables `(step, logs)`, called with each log row.
       strategy: from `distribution.make_strategy`; None for one device.
+      on_start: called with the step at which the run goes on, once its state is restored and is
+        known to fit, before anything in `workdir` changes.
       progress: show a progress bar.
 
     Returns:
@@ -93,6 +96,9 @@ def train(
       FloatingPointError: after `config.max_consecutive_skips` skipped updates in a row.
     """
     run = _Run(model, objectives, dataset, config, prepare, workdir, strategy)
+    if on_start is not None:
+        on_start(run.step)
+    run.open_logs()
     run.add_actions(actions)
     with _stop_signals() as stop, run.progress_bar(progress) as bar:
         run.loop(stop, bar)
@@ -119,15 +125,19 @@ class _Run:
             model_state=model.non_trainable_variables,
             average=self.average,
         )
+        self.train_step.check_batch(dataset.element_spec)  # before anything is written
         self.iterator = iter(dataset)
         self.window = logs.LogWindow()
         self.store = self._make_store()
         self.step = self.resumed_from = self._restore()
-        self.logs = logs.RunLogs(self.workdir if self.is_chief else None, self.step)
+        self.logs = None
         self.actions = []
         self.last_row = {}
         self.clock = _Clock()
         self.start = time.perf_counter()
+
+    def open_logs(self):
+        self.logs = logs.RunLogs(self.workdir if self.is_chief else None, self.step)
 
     def _make_store(self):
         if self.workdir is None:

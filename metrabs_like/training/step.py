@@ -24,7 +24,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from metrabs_like.training import accumulation, batches, optimizers
+from metrabs_like.training import accumulation, batches, distribution, optimizers
 from metrabs_like.training.config import TrainConfig
 from metrabs_like.training.precision import LossScale
 from metrabs_like.training.variables import resource_variables
@@ -151,16 +151,28 @@ class TrainStep(tf.Module):
           ValueError: if the batch does not divide, or loss terms and expected counts disagree.
         """
         n_replicas = self._strategy.num_replicas_in_sync
-        local = len(self._strategy.extended.worker_devices) if n_replicas > 1 else 1
+        local = distribution.n_local_replicas(self._strategy)
         if n_replicas == local and batches.n_examples(batch) == 0:
             self.skipped_empty.assign_add(1)
             self.consecutive_skips.assign_add(1)
             return None  # convolutions cannot run on no image
-        n_parts = local * self._config.grad_accum_steps
-        batches.check_divisible(batch, n_parts, f"{local} replica(s) x grad_accum_steps")
+        self.check_batch(batch)
         if n_replicas > 1:
             batch = self._distributed(batch, local)
         return self._compiled(batch)
+
+    def check_batch(self, batch):
+        """Checks that a batch divides into this process's replicas and micro-batches.
+
+        Args:
+          batch: nest of tensors, or of `tf.TensorSpec`s: then unknown sizes are passed over.
+
+        Raises:
+          ValueError: naming the entry, its size and the remedy.
+        """
+        local = distribution.n_local_replicas(self._strategy)
+        n_parts = local * self._config.grad_accum_steps
+        batches.check_divisible(batch, n_parts, f"{local} replica(s) x grad_accum_steps")
 
     def _distributed(self, batch, n_local):
         """Gives each local replica its contiguous block of the host batch."""

@@ -50,6 +50,30 @@ def test_folder_of_another_model_is_refused_and_kept(own_run, dataset, capsys):
     assert pathlib.Path(own_run, "config.json").read_bytes() == before
 
 
+def test_refused_start_changes_nothing(own_run, dataset, capsys):
+    files = [own_run / name for name in ("config.json", "run.flags", "log.csv")]
+    before = [path.read_bytes() for path in files]
+    for flag, message in (
+        ("--train_optimizer=sgd", "optimizer"),
+        ("--train_weight_decay=0.1", "optimizer"),  # with it `adamw` is another class
+        ("--train_grad_accum_steps=3", "grad_accum_steps"),
+    ):
+        assert run_train(own_run, dataset, "--train_steps=3", flag) == 1
+        assert message in capsys.readouterr().err
+        assert [path.read_bytes() for path in files] == before
+    argv = ["train", f"--flagfile={own_run}/run.flags", f"--workdir={own_run}", "--train_steps=3"]
+    assert train.main(argv) == 0
+    assert _log_steps(own_run) == [1, 2, 3]
+
+
+def test_batch_that_does_not_divide_leaves_no_run(dataset, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert run_train(workdir, dataset, "--train_steps=1", "--train_grad_accum_steps=3") == 1
+    message = capsys.readouterr().err
+    assert "4 examples" in message and "multiple of 3" in message
+    assert not (workdir / "run.flags").exists() and not (workdir / "config.json").exists()
+
+
 def test_starting_from_other_weights_with_another_skeleton(finished_run, dataset, tmp_path, capsys):
     code = run_train(
         tmp_path / "run",

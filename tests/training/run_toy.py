@@ -18,7 +18,7 @@ def dataset(seed=3, batch_size=8):
     return examples.shuffle(16, seed=seed).batch(batch_size, drop_remainder=True).prefetch(1)
 
 
-def run(workdir, *, actions=(), data=None, model=None, pause=0.0, **settings):
+def run(workdir, *, actions=(), data=None, model=None, pause=0.0, on_start=None, **settings):
     """Trains; `pause` seconds after each step make room for a kill."""
     if pause:
         actions = [*actions, training.Action(lambda step, logs: time.sleep(pause), every=1)]
@@ -40,6 +40,7 @@ def run(workdir, *, actions=(), data=None, model=None, pause=0.0, **settings):
         workdir,
         actions,
         strategy=strategy,
+        on_start=on_start,
         progress=False,
     )
     return summary, model

@@ -116,6 +116,25 @@ def test_workdir_layout_and_finished_run_returns_at_once(tmp_path):
     np.testing.assert_array_equal(toy.weights_of(model), toy.weights_of(other))
 
 
+def files_of(workdir):
+    return {p: p.read_bytes() for p in pathlib.Path(workdir).rglob("*") if p.is_file()}
+
+
+def test_refused_start_changes_no_file_and_is_not_announced(tmp_path):
+    started = []
+    run_toy.run(tmp_path, steps=3, on_start=started.append)
+    before = files_of(tmp_path)
+    for settings, message in (
+        (dict(optimizer="sgd"), "another model or optimizer"),
+        (dict(grad_accum_steps=3), "8 examples.*multiple of 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_toy.run(tmp_path, on_start=started.append, **(dict(steps=6) | settings))
+        assert files_of(tmp_path) == before
+    run_toy.run(tmp_path, steps=6, on_start=started.append)
+    assert started == [0, 3]
+
+
 def test_actions_see_averaged_weights_and_training_goes_on_with_its_own(tmp_path):
     seen = []
     model = toy.toy_model(batch_norm=True)
