@@ -7,6 +7,7 @@ import tensorflow as tf
 from metrabs_like.geometry import absolute
 from metrabs_like.geometry.camera import CropGrid
 from scripts.benchmarks import plain
+from tests.geometry.compiled import assert_compiles_once
 from tests.geometry.derivatives import assert_gradients_match
 from tests.geometry.scenes import GRID, make_scene
 
@@ -15,6 +16,7 @@ SOLVERS = {
     "full": absolute.reconstruct_ref_fullpersp,
 }
 OPTIONS = {"grid": GRID, "mix_3d_inside_fov": 0.3, "border_factor1": 1, "border_factor2": 0.55}
+SHAPES = ((4, 24), (1, 5), (0, 7))
 both_solvers = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 
 
@@ -245,32 +247,47 @@ def test_reconstruction_gradients_match_finite_differences(rng, weak):
     assert_gradients_match(weighted, inputs, rtol=1e-4, atol=1e-6, step=1e-5)
 
 
-@pytest.mark.parametrize("weak", [False, "tensor"])
-@pytest.mark.parametrize("jit_compile", [True, False])
-def test_unknown_shapes_compile_once_with_gradients(rng, weak, jit_compile):
-    dims = [([None, None, 2]), ([None, None, 3]), ([None, 3, 3])]
-    signature = [tf.TensorSpec(shape, tf.float32) for shape in dims]
-    signature += [tf.TensorSpec([None, None], tf.bool), tf.TensorSpec([], tf.bool)]
+@pytest.mark.parametrize(("weak", "mix_based_on_3d"), [(False, True), ("tensor", False)])
+def test_reconstruction_compiles_once_over_all_shapes(rng, weak, mix_based_on_3d):
+    def run(coords2d, rel, intrinsics, mask, mix, flag):
+        scene = {"coords2d": coords2d, "coords3d_rel": rel, "intrinsics": intrinsics}
+        switch = flag if weak == "tensor" else weak
+        return reconstruct(
+            {**scene, "mask": mask},
+            weak_perspective=switch,
+            mix_3d_inside_fov=mix,
+            mix_based_on_3d=mix_based_on_3d,
+        )
 
-    @tf.function(input_signature=signature, jit_compile=jit_compile)
-    def value_and_gradients(coords2d, rel, intrinsics, mask, flag):
-        with tf.GradientTape() as tape:
-            tape.watch([coords2d, rel])
-            scene = {"coords2d": coords2d, "coords3d_rel": rel, "intrinsics": intrinsics}
-            switch = flag if weak == "tensor" else weak
-            out = reconstruct({**scene, "mask": mask}, weak_perspective=switch)
-            loss = tf.reduce_sum(out**2)
-        return out, tape.gradient(loss, [coords2d, rel])
-
-    for shape in ((4, 24), (1, 5)):
+    batches = []
+    for shape in SHAPES:
         scene = make_scene(rng, *shape, noise_px=3)
         args = [scene[k] for k in ("coords2d", "coords3d_rel", "intrinsics", "mask")]
-        flag = shape == (1, 5)
-        out, gradients = value_and_gradients(*args, flag)
-        expected = reconstruct(scene, weak_perspective=flag if weak == "tensor" else weak)
-        np.testing.assert_allclose(out, expected, rtol=2e-5, atol=2e-5)
-        assert all(np.isfinite(gradient).all() for gradient in gradients)
-    assert value_and_gradients.experimental_get_tracing_count() == 1
+        mix = rng.uniform(size=(shape[0], 1, 1)).astype(np.float32)
+        batches.append([*args, mix, np.bool_(shape == SHAPES[0])])
+    assert_compiles_once(run, batches, rtol=2e-5, atol=2e-5)
+
+
+@both_solvers
+def test_reference_points_compile_once_over_all_shapes(rng, solver):
+    batches = []
+    for shape in SHAPES:
+        scene = make_scene(rng, *shape, noise_px=3)
+        batches.append([scene[k] for k in ("normalized", "coords3d_rel", "mask")])
+    batches[0][2][0] = False  # an example without a valid point
+    assert_compiles_once(solver, batches, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["_ref_weakpersp", "_ref_fullpersp"])
+def test_direct_calls_of_the_solvers_trace_at_most_once(rng, name):
+    solver, traced = SOLVERS["full" if "full" in name else "weak"], getattr(absolute, name).traced
+    scene = make_scene(rng)
+    solver(scene["normalized"], scene["coords3d_rel"])
+    before = traced.experimental_get_tracing_count()
+    for shape in SHAPES:
+        scene = make_scene(rng, *shape)
+        solver(scene["normalized"], scene["coords3d_rel"], scene["mask"])
+    assert traced.experimental_get_tracing_count() == before
 
 
 def test_direct_calls_trace_at_most_twice_over_all_shapes(rng):

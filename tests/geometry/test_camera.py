@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from metrabs_like.geometry import camera
 from metrabs_like.geometry.camera import CropGrid
+from tests.geometry.compiled import assert_compiles_once
 from tests.geometry.derivatives import assert_gradients_match
 from tests.geometry.scenes import make_scene
 
@@ -132,6 +133,50 @@ def test_gradients_match_finite_differences(rng):
 
     assert_gradients_match(pixels, [scene["coords3d_abs"], scene["intrinsics"]])
     assert_gradients_match(lens, [scene["normalized"], LENS])
+
+
+def test_projections_compile_once_over_all_shapes(rng):
+    def run(points, intrinsics, pixels):
+        normalized = camera.normalized_planes(*tf.unstack(pixels, 2, axis=-1), intrinsics)
+        offset = points[:, 0, 2]
+        lifted = camera.back_project(tf.stack(normalized, -1), points[..., 2], offset)
+        projected = camera.project_pose(points, intrinsics)
+        is_inside = camera.is_within_fov(projected, CropGrid())
+        return camera.project(points), projected, lifted, camera.to_homogeneous(pixels), is_inside
+
+    keys = ("coords3d_abs", "intrinsics", "coords2d")
+    scenes = [make_scene(rng, *shape) for shape in ((4, 24), (1, 5))]
+    scenes[0]["coords3d_abs"][0, 0, 2] = -1.0  # behind the camera: the clamp's branch
+    assert_compiles_once(run, [[scene[key] for key in keys] for scene in scenes])
+
+
+@pytest.mark.parametrize(("model", "n_coeffs"), [("opencv", 12), ("fisheye", 4)])
+def test_lenses_compile_once_over_all_shapes(rng, model, n_coeffs):
+    def run(points, coeffs):
+        distorted = camera.distort_points(points, coeffs, model)
+        return distorted, camera.undistort_points(points, coeffs, model)
+
+    batches = []
+    for shape in ((4, 9), (1, 5)):
+        points = rng.uniform(-0.4, 0.4, (*shape, 2)).astype(np.float32)
+        batches.append([points, np.tile(np.float32(LENS[:n_coeffs]), (shape[0], 1))])
+    assert_compiles_once(run, batches)
+
+
+def test_making_intrinsics_compiles_once_over_all_sizes():
+    def run(fov_degrees, imshape, factors):
+        return (
+            camera.intrinsic_matrix_from_field_of_view(fov_degrees, imshape),
+            tf.map_fn(camera.corner_aligned_scale_mat, factors),
+        )
+
+    shapes = np.float32([100, 200]), np.float32([300, 50])
+    factors = np.float32([0.5, 2.0, 1.5]), np.float32([0.25])
+    batches = [
+        [np.float32(fov), imshape, factor]
+        for fov, imshape, factor in zip((55, 90), shapes, factors, strict=True)
+    ]
+    assert_compiles_once(run, batches)
 
 
 def test_an_empty_batch_is_an_ordinary_batch():

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from metrabs_like.geometry import heatmap
 from metrabs_like.geometry.camera import CropGrid
+from tests.geometry.compiled import assert_compiles_once
 from tests.geometry.derivatives import assert_gradients_match
 
 
@@ -96,3 +97,28 @@ def test_unknown_shapes_trace_once_and_empty_batches_pass(rng):
     for shape in ((2, 4, 6), (1, 8, 8), (0, 4, 4)):
         assert decode(tf.constant(rng.normal(size=shape), tf.float32)).shape == (shape[0], 2)
     assert decode.experimental_get_tracing_count() == 1
+
+
+def test_decoding_compiles_once_over_all_shapes(rng):
+    def run(logits):
+        coords = heatmap.soft_argmax(logits, [2, 1, 3])
+        weights = heatmap.softmax_over(logits, [1, 2])
+        return coords, weights, heatmap.decode_heatmap(weights, [2, 1])
+
+    shapes = (2, 4, 6, 5), (1, 8, 8, 1), (0, 4, 6, 5)
+    assert_compiles_once(run, [[rng.normal(size=shape).astype(np.float32)] for shape in shapes])
+
+
+def test_conversions_compile_once_over_all_shapes(rng):
+    grid = CropGrid(257, 32)
+
+    def run(coords):
+        metric = heatmap.heatmap_to_metric(coords, grid, 2.2)
+        return (
+            heatmap.heatmap_to_image(coords, grid),
+            metric,
+            heatmap.heatmap_to_25d(coords, grid, 2.2),
+        )
+
+    shapes = (2, 4, 3), (1, 8, 3), (0, 4, 3)
+    assert_compiles_once(run, [[rng.uniform(size=shape).astype(np.float32)] for shape in shapes])

@@ -9,6 +9,7 @@ from metrabs_like.losses import metric3d
 from metrabs_like.losses.metric3d import Metric3DLossConfig
 from metrabs_like.losses.terms import combine
 from scripts.benchmarks import plain
+from tests.geometry.compiled import assert_compiles_once
 from tests.geometry.derivatives import assert_gradients_match
 from tests.losses.batches import make_batch, select
 
@@ -255,38 +256,55 @@ def test_gradients_match_finite_differences(rng, root):
     assert_gradients_match(loss, [preds["coords3d_abs"], preds["uncert"]], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("jit_compile", [True, False])
-def test_unknown_shapes_compile_once_with_gradients(rng, jit_compile):
-    keys = ("coords3d_true", "intrinsics", "point_validity", "coords3d_abs", "uncert")
-    shapes = ([None, None, 3], [None, 3, 3], [None, None], [None, None, 3], [None, None])
-    types = [tf.float32, tf.float32, tf.bool, tf.float32, tf.float32]
-    signature = [tf.TensorSpec(s, t) for s, t in zip(shapes, types, strict=True)]
-    signature += [tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int64)]
-
-    @tf.function(input_signature=signature, jit_compile=jit_compile)
-    def value_and_gradients(true, intrinsics, valid, pred, uncert, root, step):
-        inps = {"coords3d_true": true, "intrinsics": intrinsics, "point_validity": valid}
-        with tf.GradientTape() as tape:
-            tape.watch([pred, uncert])
-            pair = {"coords3d_abs": pred, "uncert": uncert}
-            loss = total_3d({**inps, "root_index": root}, pair, CONFIG, step)
-        return loss, tape.gradient(loss, [pred, uncert])
-
-    for shape in ((4, 24), (1, 5)):
+def batches_of(rng, keys):
+    """Returns the named entries of batches of several sizes, one of them empty."""
+    batches = []
+    for shape in ((4, 24), (1, 5), (0, 7)):
         inps, preds = make_batch(rng, *shape)
-        args = [{**inps, **preds}[key] for key in keys]
-        loss, gradients = value_and_gradients(*args, inps["root_index"], STARTED)
-        np.testing.assert_allclose(loss, total_3d(inps, preds), rtol=1e-5, atol=1e-6)
-        assert all(np.isfinite(gradient).all() for gradient in gradients)
-    assert value_and_gradients.experimental_get_tracing_count() == 1
+        batches.append([{**inps, **preds}[key] for key in keys])
+    return batches
 
 
-def test_direct_calls_trace_at_most_twice_over_all_shapes_and_equal_configs(rng):
-    traced = metric3d._compute_loss_with_3d_gt.traced
+@pytest.mark.parametrize(("has_started", "nll_loss"), [(True, True), (False, False)])
+def test_loss_with_3d_gt_compiles_once_over_all_shapes(rng, has_started, nll_loss):
+    config = Metric3DLossConfig(nll_loss=nll_loss)
+
+    def losses(pred, uncert, true, intrinsics, valid, root, step):
+        inps = {"coords3d_true": true, "intrinsics": intrinsics, "point_validity": valid}
+        pair = {"coords3d_abs": pred, "uncert": uncert}
+        parts, total = metric3d.compute_loss_with_3d_gt(
+            {**inps, "root_index": root}, pair, config, step
+        )
+        return [parts.loss3d, parts.loss3d_abs, parts.loss2d, total]
+
+    keys = ("coords3d_abs", "uncert", "coords3d_true", "intrinsics", "point_validity", "root_index")
+    step = np.int64(STARTED if has_started else STARTED - 1)
+    assert_compiles_once(losses, [[*batch, step] for batch in batches_of(rng, keys)])
+
+
+@pytest.mark.parametrize("nll_loss", [True, False])
+def test_loss_with_2d_gt_compiles_once_over_all_shapes(rng, nll_loss):
+    config = Metric3DLossConfig(nll_loss=nll_loss)
+
+    def loss(pred, uncert, true, intrinsics, valid):
+        inps = {"coords2d_true": true, "intrinsics": intrinsics, "point_validity": valid}
+        pair = {"coords3d_abs": pred, "uncert": uncert}
+        return metric3d.compute_loss_with_2d_gt(inps, pair, config)
+
+    keys = ("coords3d_abs", "uncert", "coords2d_true", "intrinsics", "point_validity")
+    assert_compiles_once(loss, batches_of(rng, keys))
+
+
+@pytest.mark.parametrize("supervision", ["3d", "2d"])
+def test_direct_calls_trace_at_most_twice_over_all_shapes_and_equal_configs(rng, supervision):
+    traced = getattr(metric3d, f"_compute_loss_with_{supervision}_gt").traced
     before = traced.experimental_get_tracing_count()
     for step, shape in enumerate(((2, 3), (3, 2), (5, 9), (1, 1), (7, 4))):
         config = Metric3DLossConfig(grid=CropGrid(255, 31))  # equal, but a new object each time
-        total_3d(*make_batch(rng, *shape), config, step)
+        if supervision == "3d":
+            total_3d(*make_batch(rng, *shape), config, step)
+        else:
+            metric3d.compute_loss_with_2d_gt(*make_batch(rng, *shape), config)
     assert traced.experimental_get_tracing_count() - before <= 2
 
 

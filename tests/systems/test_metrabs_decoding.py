@@ -78,7 +78,7 @@ def test_decoding_compiles_once_over_all_shapes(rng):
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_decoding_features_compiles_once_over_all_shapes(rng, is_shared):
     batches = []
-    for n_examples, n_points in ((3, 2), (1, 4), (2, 2)):
+    for n_examples, n_points in ((3, 2), (1, 4)):
         features = rng.normal(size=(n_examples, n_points + 2, 4, 5))
         weights = rng.normal(size=(n_points, 42) if is_shared else (n_examples, n_points, 42))
         batches.append([features.astype(np.float32), weights.astype(np.float32)])
@@ -92,7 +92,7 @@ def test_training_reconstruction_compiles_once_over_all_shapes_and_steps(rng):
         )
 
     batches = []
-    for shape, step in (((4, 24), 0), ((1, 5), 499), ((3, 24), 500), ((0, 7), 900)):
+    for shape, step in (((4, 24), 499), ((1, 5), 500), ((0, 7), 900)):
         scene = make_scene(rng, *shape, noise_px=3)
         args = [scene[key] for key in ("coords2d", "coords3d_rel", "intrinsics")]
         mix = rng.uniform(size=(shape[0], 1, 1)).astype(np.float32)
