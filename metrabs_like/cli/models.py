@@ -78,9 +78,12 @@ def _from_run(workdir):
     run = run_folder.load(workdir)
     path = os.path.join(workdir, run_folder.WEIGHTS_FILE)
     if not os.path.exists(path):
+        steps = run_folder.checkpoint_steps(workdir)
+        state = f"its last checkpoint is of step {steps[-1]}" if steps else "it has no checkpoint"
+        effect = ", which writes the file anew at once" if steps else ""
         raise ValueError(
-            f"{workdir} holds no {run_folder.WEIGHTS_FILE}: the run has made no checkpoint yet, "
-            f"continue it with --flagfile={os.path.join(workdir, run_folder.FLAGS_FILE)}"
+            f"{workdir} holds no {run_folder.WEIGHTS_FILE} ({state}): continue its training with "
+            f"--flagfile={os.path.join(workdir, run_folder.FLAGS_FILE)}{effect}"
         )
     # Weights come from the file: pretrained ones would be downloaded for nothing.
     model = run.module.build_model(dataclasses.replace(run.model, weights=""))

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from metrabs_like.cli import systems
 from metrabs_like.data.pipeline import PipelineConfig
+from metrabs_like.training import checkpoints
 from metrabs_like.training.config import TrainConfig
 
 CONFIG_FILE = "config.json"
@@ -91,6 +92,11 @@ def load(workdir: str) -> Run:
             f"{path} is not readable by this version ({error}): "
             "it was damaged or written by another"
         ) from error
+
+
+def checkpoint_steps(workdir: str) -> list[int]:
+    """Lists the steps of a run's checkpoints, ascending; none where there is no run."""
+    return checkpoints.saved_steps(os.path.join(workdir, "checkpoints"))
 
 
 def check_continues(run: Run, workdir: str) -> list[str]:

@@ -18,7 +18,7 @@ from absl import flags
 from metrabs_like.cli import app, evaluation, flag_bridge, models, run_folder, systems
 from metrabs_like.data import pipeline
 from metrabs_like.data.dataset_info import DatasetInfo
-from metrabs_like.training import checkpoints, distribution, optimizers
+from metrabs_like.training import distribution, optimizers
 from metrabs_like.training.config import TrainConfig
 from metrabs_like.training.loop import Action, train
 from metrabs_like.training.precision import precision_scope
@@ -141,7 +141,7 @@ def _devices():
 def _build_model(run_, values, workdir):
     """Builds the network; a fresh run may take the weights of another one."""
     system, config = run_.module, run_.model
-    is_fresh = not checkpoints.saved_steps(os.path.join(workdir, "checkpoints"))
+    is_fresh = not run_folder.checkpoint_steps(workdir)
     if not (values.init_from and is_fresh):
         return system.build_model(config)
     model = system.build_model(dataclasses.replace(config, weights=""))

@@ -96,9 +96,7 @@ def train(
       FloatingPointError: after `config.max_consecutive_skips` skipped updates in a row.
     """
     run = _Run(model, objectives, dataset, config, prepare, workdir, strategy)
-    if on_start is not None:
-        on_start(run.step)
-    run.open_logs()
+    run.begin(on_start)
     run.add_actions(actions)
     with _stop_signals() as stop, run.progress_bar(progress) as bar:
         run.loop(stop, bar)
@@ -136,8 +134,13 @@ class _Run:
         self.clock = _Clock()
         self.start = time.perf_counter()
 
-    def open_logs(self):
+    def begin(self, on_start):
+        """Makes the first changes in the folder, all checks being done."""
+        if on_start is not None:
+            on_start(self.step)
         self.logs = logs.RunLogs(self.workdir if self.is_chief else None, self.step)
+        if self.step:  # the file may be lost, or of another step than the checkpoint
+            self._save_weights()
 
     def _make_store(self):
         if self.workdir is None:
@@ -249,7 +252,11 @@ class _Run:
     def _save(self):
         if self.store is None:
             return
+        # In this order: a kill in between leaves weights that are too new, never outdated ones.
+        self._save_weights()
         self.store.save(self.step)
+
+    def _save_weights(self):
         # Every worker saves: reading a variable that replicas share may need all of them.
         folder = self.workdir if self.is_chief else self.store.folder
         with self.average.applied():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import cv2
 import numpy as np
@@ -98,6 +99,11 @@ def _without_weights(run):
     (run / "model.weights.h5").unlink()
 
 
+def _without_checkpoints(run):
+    _without_weights(run)
+    shutil.rmtree(run / "checkpoints")
+
+
 def _with_damaged_weights(run):
     os.truncate(run / "model.weights.h5", 1000)
 
@@ -114,7 +120,8 @@ def _with_weights_of_another_model(run):
     [
         (_without_config, "config.json"),
         (_with_damaged_config, "not readable by this version"),
-        (_without_weights, "has made no checkpoint yet"),
+        (_without_weights, "its last checkpoint is of step 2"),
+        (_without_checkpoints, "it has no checkpoint"),
         (_with_damaged_weights, "does not fit the model"),
         (_with_weights_of_another_model, "does not fit the model"),
     ],

@@ -38,8 +38,11 @@ def test_run_flags_continue_the_run_until_it_is_finished(own_run, capsys):
     assert _log_steps(own_run) == [1, 2, 3]
     printed = capsys.readouterr().out
     assert "train.steps: 2 -> 3" in printed and "(1 updates" in printed
+    weights = own_run / "model.weights.h5"
+    weights.unlink()
     assert train.main(argv) == 0
     assert "(0 updates" in capsys.readouterr().out
+    assert weights.exists()
 
 
 def test_folder_of_another_model_is_refused_and_kept(own_run, dataset, capsys):

@@ -116,6 +116,36 @@ def test_workdir_layout_and_finished_run_returns_at_once(tmp_path):
     np.testing.assert_array_equal(toy.weights_of(model), toy.weights_of(other))
 
 
+def test_lost_or_outdated_weights_are_written_anew(tmp_path):
+    run_toy.run(tmp_path, steps=5)
+    path = tmp_path / "model.weights.h5"
+    outdated = path.read_bytes()
+    _, model = run_toy.run(tmp_path, steps=10)
+    for damage in (path.unlink, lambda: path.write_bytes(outdated)):
+        damage()
+        summary, _ = run_toy.run(tmp_path, steps=10)
+        assert summary.resumed_from == 10
+        found = toy.toy_model(batch_norm=True, seed=2)
+        checkpoints.load_weights(found, path)
+        np.testing.assert_array_equal(toy.weights_of(found), toy.weights_of(model))
+
+
+def test_kill_between_the_files_of_a_save_leaves_no_outdated_weights(tmp_path, monkeypatch):
+    run_toy.run(tmp_path, steps=5, schedule="constant")
+
+    def killed(self, step):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(checkpoints.RunCheckpoints, "save", killed)
+        run_toy.run(tmp_path, steps=10, schedule="constant")
+    assert checkpoints.saved_steps(tmp_path / "checkpoints") == [5]
+    _, model = run_toy.run(None, steps=10, schedule="constant")
+    found = toy.toy_model(batch_norm=True, seed=2)
+    checkpoints.load_weights(found, tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(toy.weights_of(found), toy.weights_of(model))
+
+
 def files_of(workdir):
     return {p: p.read_bytes() for p in pathlib.Path(workdir).rglob("*") if p.is_file()}
 
