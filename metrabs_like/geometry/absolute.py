@@ -211,6 +211,8 @@ def _reconstruct_absolute(coords2d, coords3d_rel, intrinsics, mix, weak_perspect
     chosen = translated if mix_based_on_3d else lifted
     imcoords = pixel_planes(*[tf.stop_gradient(plane) for plane in chosen], intrinsics)
     is_lifted = planes_within_fov(*imcoords, grid, border_factor2) & (z > MIN_DEPTH_M)
+    # Outside the view the 3D head must not hide that the 2D one is not finite.
+    is_lifted |= ~tf.math.is_finite(n_x + n_y)
     pairs = zip(lifted, translated, strict=True)
     return tf.stack([tf.where(is_lifted, in_2d, in_3d) for in_2d, in_3d in pairs], axis=-1)
 

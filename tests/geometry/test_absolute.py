@@ -128,6 +128,20 @@ def test_nan_at_a_valid_point_spoils_its_own_example_only(rng):
     np.testing.assert_array_equal(np.isfinite(out).all((1, 2)), [True, False, True, True])
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("mix_based_on_3d", [True, False])
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_a_broken_2d_head_at_a_valid_point_shows_there(rng, bad, mix_based_on_3d, is_inside):
+    scene = make_scene(rng)
+    if not is_inside:
+        scene["coords3d_rel"][1, 0, 0] += 100.0
+    scene["coords2d"][1, 0, 1] = bad
+    out = reconstruct(scene, mix_based_on_3d=mix_based_on_3d).numpy()
+    shown = np.zeros((4, 24), bool)
+    shown[1, 0] = True
+    np.testing.assert_array_equal(~np.isfinite(out).all(-1), shown)
+
+
 def test_nan_heads_at_masked_points_stay_out_of_reconstruction(rng):
     scene = make_scene(rng)
     valid = scene["mask"]
