@@ -36,7 +36,7 @@ def reconstruct_ref_weakpersp(normalized_2d, coords3d_rel, validity_mask=None):
       `[B, 3]`, m, camera frame. No valid point: exactly (0, 0, 1). One: depth 1 m.
 
     Raises:
-      ValueError: if statically known dimensions disagree.
+      ValueError: if statically known dimensions disagree (unknown ones are checked when run).
 
     Gradient: 0 at invalid points, NaN there touches nothing; NaN at a valid point makes its example
     NaN.
@@ -68,7 +68,8 @@ def reconstruct_ref_fullpersp(
       the invalid ones.
 
     Raises:
-      ValueError: if statically known dimensions disagree or the regularizer is negative.
+      ValueError: if statically known dimensions disagree (unknown ones are checked when run) or
+        the regularizer is negative.
 
     Gradient: exact, in closed form. Invalid points weigh 1e-8 (as the original), or nothing where
     they are not finite; NaN at a valid point makes its example NaN.
@@ -122,7 +123,7 @@ def reconstruct_absolute(
       `[B, P, 3]`, m, camera frame.
 
     Raises:
-      ValueError: if statically known dimensions disagree.
+      ValueError: if statically known dimensions disagree (unknown ones are checked when run).
 
     Gradient: flows to both heads and the mix; the choice has none. Non-finite input at points that
     the mask excludes is replaced by 0 and gets no gradient; at a valid point it stays visible in
@@ -135,19 +136,20 @@ def reconstruct_absolute(
     coords3d_rel = as_float(coords3d_rel)
     coords2d, intrinsics = as_float(coords2d, coords3d_rel), as_float(intrinsics, coords3d_rel)
     mask = None if point_validity_mask is None else as_mask(point_validity_mask)
+    mix = None if mix_3d_inside_fov is None else as_float(mix_3d_inside_fov, coords3d_rel)
     check_shapes(
         coords3d_rel=(coords3d_rel, "B P 3"),
         coords2d=(coords2d, "B P 2"),
         intrinsics=(intrinsics, "B 3 3"),
         point_validity_mask=(mask, "B P"),
+        mix_3d_inside_fov=(mix, "" if mix is None or mix.shape.rank == 0 else "B 1 1"),
     )
-    mix = None if mix_3d_inside_fov is None else as_float(mix_3d_inside_fov, coords3d_rel)
-    if mix is not None and mix.shape.rank not in (0, 3):
-        raise ValueError(
-            f"`mix_3d_inside_fov` has shape {mix.shape}: pass a scalar or a tensor [B, 1, 1]."
-        )
+    if mix is not None and mix.shape.rank == 0:
+        # a scalar and [B, 1, 1] would share a graph of unknown rank, which fits neither
+        mix = tf.reshape(mix, [1, 1, 1])
     if tf.is_tensor(weak_perspective):
         weak_perspective = tf.cast(weak_perspective, tf.bool)
+        check_shapes(weak_perspective=(weak_perspective, ""))
     else:
         weak_perspective = bool(weak_perspective)
     border_factor2 = border_factor1 if border_factor2 is None else border_factor2
@@ -161,14 +163,14 @@ def _ref_arguments(normalized_2d, coords3d_rel, validity_mask):
     """Converts and checks the arguments of the reference solvers."""
     coords3d_rel = as_float(coords3d_rel)
     normalized_2d = as_float(normalized_2d, coords3d_rel)
-    if validity_mask is None:
-        validity_mask = tf.ones_like(coords3d_rel[..., 0], tf.bool)
-    validity_mask = as_mask(validity_mask)
+    validity_mask = None if validity_mask is None else as_mask(validity_mask)
     check_shapes(
         coords3d_rel=(coords3d_rel, "B P 3"),
         normalized_2d=(normalized_2d, "B P 2"),
         validity_mask=(validity_mask, "B P"),
     )
+    if validity_mask is None:
+        validity_mask = tf.ones_like(coords3d_rel[..., 0], tf.bool)
     return normalized_2d, coords3d_rel, validity_mask
 
 
@@ -205,7 +207,7 @@ def _reconstruct_absolute(coords2d, coords3d_rel, intrinsics, mix, weak_perspect
     z = translated[2]
     lifted = [n_x * z, n_y * z, z]
     if mix is not None:
-        mix = mix if mix.shape.rank == 0 else mix[..., 0]
+        mix = mix[..., 0]
         pairs = zip(translated, lifted, strict=True)
         lifted = [mix * in_3d + (1 - mix) * in_2d for in_3d, in_2d in pairs]
     chosen = translated if mix_based_on_3d else lifted

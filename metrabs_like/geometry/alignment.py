@@ -34,7 +34,7 @@ def center_relative_pose(
       `[B, P, 3]`, dtype of `coords3d`. A non-finite point that the mask excludes becomes 0.
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
 
     Gradient: flows through the points and the centre.
 
@@ -42,10 +42,10 @@ def center_relative_pose(
       NLF, released TensorFlow code (its NumPy variant writes NaN to masked points; not done).
     """
     coords3d = as_float(coords3d)
-    if joint_validity_mask is None:
-        joint_validity_mask, center_joints = tf.ones(tf.shape(coords3d)[:2], tf.bool), None
-    valid = as_mask(joint_validity_mask)
+    valid = None if joint_validity_mask is None else as_mask(joint_validity_mask)
     check_shapes(coords3d=(coords3d, "B P 3"), joint_validity_mask=(valid, "B P"))
+    if valid is None:
+        valid, center_joints = tf.ones(tf.shape(coords3d)[:2], tf.bool), None
     is_harmful = _is_masked_nonfinite(coords3d, valid)
     safe = tf.where(is_harmful, tf.zeros_like(coords3d), coords3d)
     if not center_is_mean:
@@ -87,7 +87,7 @@ def rigid_align(
       example alone.
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
 
     Gradient: exact first derivative with respect to both poses, rotation and scale included;
     finite also where the rotation is not unique (that free direction then has none).
@@ -98,14 +98,14 @@ def rigid_align(
     """
     coords_pred = as_float(coords_pred)
     coords_true = as_float(coords_true, like=coords_pred)
-    if joint_validity_mask is None:
-        joint_validity_mask = tf.ones(tf.shape(coords_pred)[:2], tf.bool)
-    valid = as_mask(joint_validity_mask)
+    valid = None if joint_validity_mask is None else as_mask(joint_validity_mask)
     check_shapes(
         coords_pred=(coords_pred, "B P 3"),
         coords_true=(coords_true, "B P 3"),
         joint_validity_mask=(valid, "B P"),
     )
+    if valid is None:
+        valid = tf.ones(tf.shape(coords_pred)[:2], tf.bool)
     return _rigid_align(coords_pred, coords_true, valid, bool(scale_align), bool(reflection_align))
 
 

@@ -64,11 +64,12 @@ def traced_once(function):
 
     `tf.function(reduce_retracing=True)` alone relaxes one dimension at a time (three graphs for
     three batch and point counts); here the first direct call traces the relaxed graph at once.
-    Trailing coordinates stay static. Inside another graph the function
-    is inlined; `tf.config.run_functions_eagerly` runs it op by op.
+    Trailing coordinates stay static. Inside another graph the function is inlined;
+    `tf.config.run_functions_eagerly` runs it op by op.
 
     Args:
-      function: takes tensors, None, and hashable Python values, positionally; returns tensors.
+      function: takes tensors, None, and hashable Python values, positionally; returns tensors. Its
+        callers check the shapes: the graph of a direct call knows none.
 
     Returns:
       The wrapped function; its attribute `traced` is the underlying `tf.function`.

@@ -10,6 +10,7 @@ padded with zeros to 12. Training and serving use the same functions.
 import tensorflow as tf
 
 from metrabs_like.geometry import lens
+from metrabs_like.geometry.arguments import check_shapes
 from metrabs_like.geometry.distortion import distort_points
 
 UNSEEN_PX = -1e6
@@ -48,14 +49,19 @@ def crop_camera(
       `crop_from_camera` float32 `[B, 3, 3]`, orthogonal, and `crop_intrinsics` float32 `[B, 3, 3]`
       with the principal point at `(side - 1) / 2`. The original camera's up direction stays up.
 
+    Raises:
+      ValueError: if statically known dimensions disagree (unknown ones are checked when run).
+
     Gradient: flows; not meant to be used. A box without area counts as one pixel.
 
     References:
       Sarandi et al., MeTRAbs, T-BIOM 2021 (camera turned to the person); released code.
     """
     box, intrinsics = _float32(box), _float32(intrinsics)
-    tf.debugging.assert_shapes(
-        [(box, ("B", 4)), (intrinsics, ("B", 3, 3)), (distortion_coeffs, ("B", "K"))]
+    check_shapes(
+        box=(box, "B 4"),
+        intrinsics=(intrinsics, "B 3 3"),
+        distortion_coeffs=(_float32(distortion_coeffs), "B 12"),
     )
     n_boxes = tf.shape(box)[0]
     size = tf.maximum(box[:, 2:], 1.0)

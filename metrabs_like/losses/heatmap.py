@@ -9,7 +9,7 @@ Conventions: crop pixels; cell (row, column) of a heatmap stands for the pixel t
 
 import tensorflow as tf
 
-from metrabs_like.geometry.arguments import as_float
+from metrabs_like.geometry.arguments import as_float, as_mask, check_shapes
 from metrabs_like.losses.terms import LossTerm
 
 
@@ -29,6 +29,9 @@ def heatmap_term(log_heatmap, coords2d_true, point_validity, grid):
     Returns:
       LossTerm in nats per point, over the valid points that the heatmap can express.
 
+    Raises:
+      ValueError: if statically known dimensions disagree (unknown ones are checked when run).
+
     Masking: points not valid, or outside the area between the outermost cells, influence neither
     value nor gradient, NaN or not. Gradient: heatmap minus target, to the logits.
 
@@ -36,7 +39,13 @@ def heatmap_term(log_heatmap, coords2d_true, point_validity, grid):
       Ours; the intermediate supervision of Sun et al., Integral Human Pose Regression, ECCV 2018,
       sec. 3, with the exact bilinear target.
     """
-    log_heatmap = as_float(log_heatmap)
+    log_heatmap, coords2d_true = as_float(log_heatmap), as_float(coords2d_true)
+    point_validity = as_mask(point_validity)
+    check_shapes(
+        log_heatmap=(log_heatmap, "B P H W"),
+        coords2d_true=(coords2d_true, "B P 2"),
+        point_validity=(point_validity, "B P"),
+    )
     n_rows, n_columns = log_heatmap.shape[2:]
     cells, is_inside = _cells(coords2d_true, point_validity, grid, n_rows, n_columns)
     row_weights = _hat(cells[..., 1], n_rows)
@@ -58,7 +67,12 @@ def expected_heatmap_count(coords2d_true, point_validity, grid):
 
     Returns:
       float32 scalar.
+
+    Raises:
+      ValueError: as `heatmap_term`.
     """
+    coords2d_true, point_validity = as_float(coords2d_true), as_mask(point_validity)
+    check_shapes(coords2d_true=(coords2d_true, "B P 2"), point_validity=(point_validity, "B P"))
     n_cells = grid.proc_side // grid.stride
     return _count(_cells(coords2d_true, point_validity, grid, n_cells, n_cells)[1])
 
@@ -68,7 +82,6 @@ def _cells(coords2d_true, point_validity, grid, n_rows, n_columns):
     offset = grid.stride // 2 if grid.centered_stride else 0
     last = grid.proc_side - 1
     unit = tf.constant([n_columns - 1, n_rows - 1], tf.float32) / float(last - last % grid.stride)
-    coords2d_true = as_float(coords2d_true)
     cells = (coords2d_true - float(offset)) * unit
     inside = (cells >= 0.0) & (cells <= tf.constant([n_columns - 1, n_rows - 1], tf.float32))
     is_inside = tf.reduce_all(inside, axis=-1) & point_validity

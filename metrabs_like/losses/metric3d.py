@@ -75,7 +75,8 @@ def compute_loss_with_3d_gt(inps, preds, config, step):
       absloss_factor * stop_grad_before_step(loss3d_abs). Nothing valid: all 0.
 
     Raises:
-      ValueError: if a mapping lacks an entry, or statically known dimensions disagree.
+      ValueError: if a mapping lacks an entry, a root index is out of range, or statically known
+        dimensions disagree (unknown ones are checked when run).
 
     Gradient: to the predictions, 0 at invalid points, where NaN touches nothing. An invalid root is
     used as it is (as the original), unless it is not finite: then the mean replaces it. A
@@ -117,12 +118,22 @@ def expected_counts_3d(inps, config):
     Returns:
       {"loss3d", "loss3d_abs", "loss2d": scalar float}. The first two are exact; `loss2d` also
       depends on where the predictions fall, so that this is an upper bound of it.
+
+    Raises:
+      ValueError: see `compute_loss_with_3d_gt`.
     """
-    true = as_float(inps["coords3d_true"])
-    valid = _validity(inps, true)
+    true = as_float(_entry(inps, "coords3d_true", "inps"))
+    intrinsics = as_float(_entry(inps, "intrinsics", "inps"), true)
+    valid = _validity(inps)
+    check_shapes(
+        coords3d_true=(true, "B P 3"),
+        intrinsics=(intrinsics, "B 3 3"),
+        point_validity=(valid, "B P"),
+    )
+    valid = _or_all(valid, true)
     x, y, z = tf.unstack(true, 3, axis=-1)
     is_far_enough = valid & (z > NEAR_M)
-    pixels = pixel_planes(x, y, z, as_float(inps["intrinsics"], true))
+    pixels = pixel_planes(x, y, z, intrinsics)
     in_view = is_far_enough & planes_within_fov(*pixels, config.grid, _border(config))
     masks = {"loss3d": valid, "loss3d_abs": is_far_enough, "loss2d": in_view}
     return {name: _count(mask, true.dtype) for name, mask in masks.items()}
@@ -141,7 +152,8 @@ def compute_loss_with_2d_gt(inps, preds, config):
       Scalar; 0 if nothing is valid and in view. There is no depth test (as the original).
 
     Raises:
-      ValueError: if a mapping lacks an entry, or statically known dimensions disagree.
+      ValueError: if a mapping lacks an entry, or statically known dimensions disagree (unknown ones
+        are checked when run).
 
     Gradient: see `compute_loss_with_3d_gt`.
     """
@@ -158,6 +170,9 @@ def loss_terms_with_2d_gt(inps, preds, config):
 
     Returns:
       {"loss2d": LossTerm}.
+
+    Raises:
+      ValueError: see `compute_loss_with_2d_gt`.
     """
     return _loss_terms_with_2d_gt(*_arguments_2d(inps, preds), config)
 
@@ -171,10 +186,15 @@ def expected_counts_2d(inps, config):
 
     Returns:
       {"loss2d": scalar float}, an upper bound: the mask also depends on where the predictions fall.
+
+    Raises:
+      ValueError: see `compute_loss_with_2d_gt`.
     """
-    true = as_float(inps["coords2d_true"])
+    true = as_float(_entry(inps, "coords2d_true", "inps"))
+    valid = _validity(inps)
+    check_shapes(coords2d_true=(true, "B P 2"), point_validity=(valid, "B P"))
     in_view = planes_within_fov(true[..., 0], true[..., 1], config.grid, _border(config))
-    return {"loss2d": _count(_validity(inps, true) & in_view, true.dtype)}
+    return {"loss2d": _count(_or_all(valid, true) & in_view, true.dtype)}
 
 
 @traced_once
@@ -294,12 +314,15 @@ def _border(config):
     return FOV_BORDER * config.grid.proc_side
 
 
-def _validity(inps, true):
-    """Returns the validity mask, all true if there is none."""
+def _validity(inps):
+    """Returns the validity mask or None."""
     validity = inps.get("point_validity")
-    if validity is None:
-        return tf.ones_like(true[..., 0], tf.bool)
-    return as_mask(validity)
+    return None if validity is None else as_mask(validity)
+
+
+def _or_all(valid, true):
+    """Returns the mask, all true if there is none."""
+    return tf.ones_like(true[..., 0], tf.bool) if valid is None else valid
 
 
 def _entry(mapping, field, owner):
@@ -309,30 +332,33 @@ def _entry(mapping, field, owner):
     return mapping[field]
 
 
-def _prediction(inps, preds, true_name):
-    """Converts what both kinds of supervision need; the prediction decides the dtype."""
+def _prediction(inps, preds, true_name, root_index=None):
+    """Converts and checks what supervision needs; the prediction decides the dtype."""
     inps, preds = EasyDict(inps), EasyDict(preds)
     pred = as_float(_entry(preds, "coords3d_abs", "preds"))
     true = as_float(_entry(inps, true_name, "inps"), pred)
     intrinsics = as_float(_entry(inps, "intrinsics", "inps"), pred)
     uncert = preds.get("uncert")
     uncert = None if uncert is None else as_float(uncert, pred)
-    valid = _validity(inps, true)
+    valid = _validity(inps)
     check_shapes(
         coords3d_abs=(pred, "B P 3"),
         **{true_name: (true, "B P 3" if true_name == "coords3d_true" else "B P 2")},
         uncert=(uncert, "B P"),
         intrinsics=(intrinsics, "B 3 3"),
         point_validity=(valid, "B P"),
+        root_index=(root_index, "B"),
     )
-    return true, pred, uncert, intrinsics, valid
+    return true, pred, uncert, intrinsics, _or_all(valid, true)
 
 
 def _arguments_3d(inps, preds):
     """Returns the tensors of 3D supervision."""
-    true, pred, uncert, intrinsics, valid = _prediction(inps, preds, "coords3d_true")
     root_index = tf.cast(inps.get("root_index", -1), tf.int32)
-    _check_root(root_index, pred.shape[1])
+    per_example = None if root_index.shape.rank == 0 else root_index
+    prediction = _prediction(inps, preds, "coords3d_true", per_example)
+    true, pred, uncert, intrinsics, valid = prediction
+    _check_root(root_index, pred)
     return true, pred, uncert, intrinsics, root_index, valid
 
 
@@ -341,12 +367,17 @@ def _arguments_2d(inps, preds):
     return _prediction(inps, preds, "coords2d_true")
 
 
-def _check_root(root_index, n_points):
-    """Checks a root index that is known before running."""
-    value = tf.get_static_value(root_index)
-    if value is None or n_points is None:
+def _check_root(root_index, pred):
+    """Checks a root index that is known while tracing."""
+    value, n_points = tf.get_static_value(root_index), pred.shape[1]
+    if value is None or not value.size:
         return
-    if ((value < -1) | (value >= n_points)).any():
+    if value.min() < -1 or (n_points is not None and value.max() >= n_points):
+        last = "the last one" if n_points is None else n_points - 1
         raise ValueError(
-            f"root_index={value.tolist()}: must be -1 (mean) or a point from 0 to {n_points - 1}."
+            f"root_index={value.tolist()}: must be -1 (mean) or a point from 0 to {last}."
         )
+    if n_points is None and value.max() >= 0:
+        n_points = tf.shape(pred)[1]
+        data = [f"root_index={value.tolist()}: pass -1 (mean) or less than n_points =", n_points]
+        tf.raw_ops.Assert(condition=n_points > int(value.max()), data=data)

@@ -6,7 +6,7 @@ of the error.
 
 import tensorflow as tf
 
-from metrabs_like.geometry.arguments import as_float
+from metrabs_like.geometry.arguments import as_float, check_shapes
 from metrabs_like.losses.robust import charbonnier_of_square
 
 # Smoothing of the plain norm where nothing predicts an uncertainty, m (released code).
@@ -17,8 +17,8 @@ def uncertainty_norm(x, uncert, config):
     """Computes the error norm that the losses average (the original's `my_norm`).
 
     With uncertainty u: (charbonnier(x / u, charb_eps) + f log u) * stop_gradient(u)^beta_nll, where
-    f is sqrt(D), or 1/sqrt(D) with `fix_uncert_factor`. Without `nll_loss`: charbonnier(x,
-    charb_eps). Without u: charbonnier(x, 0.02).
+    f is sqrt(D), or 1/sqrt(D) with `fix_uncert_factor`. Without `nll_loss`:
+    charbonnier(x, charb_eps). Without u: charbonnier(x, 0.02).
 
     Args:
       x: float `[..., D]`, m, error vectors.
@@ -28,6 +28,10 @@ def uncertainty_norm(x, uncert, config):
     Returns:
       `[...]`; may be negative.
 
+    Raises:
+      ValueError: if the shape of `uncert` is not that of `x` without its last dimension;
+        `tf.errors.InvalidArgumentError` when run for sizes that are unknown while tracing.
+
     Gradient: to both, except through the beta factor; at x = 0 that of the length is 0. Uncertainty
     0 gives non-finite values.
 
@@ -36,6 +40,9 @@ def uncertainty_norm(x, uncert, config):
     """
     x = as_float(x)
     uncert = None if uncert is None else as_float(uncert, x)
+    if x.shape.rank is not None:
+        leading = " ".join(f"N{i}" for i in range(x.shape.rank - 1))
+        check_shapes(x=(x, f"{leading} D"), uncert=(uncert, leading))
     if uncert is None or not config.nll_loss:
         return norm_of_square(tf.reduce_sum(tf.square(x), -1), uncert, tf.shape(x)[-1], config)
     scaled = tf.reduce_sum(tf.square(x / uncert[..., tf.newaxis]), -1)

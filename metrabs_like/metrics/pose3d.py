@@ -33,7 +33,7 @@ def mpjpe(coords3d_pred, coords3d_true, point_validity=None, *, root_index=-1):
       (float scalar, m, sum of errors; float scalar, number of points).
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
 
     References:
       Ionescu et al., Human3.6M, PAMI 2014; with the mean as the root: NLF, released code.
@@ -58,7 +58,7 @@ def pa_mpjpe(coords3d_pred, coords3d_true, point_validity=None):
       (float scalar, m, sum of errors; float scalar, number of points).
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
     """
     return sums(*aligned_errors(coords3d_pred, coords3d_true, point_validity))
 
@@ -77,7 +77,7 @@ def absolute_error(coords3d_pred, coords3d_true, point_validity=None):
       (float scalar, m, sum of errors; float scalar, number of points).
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
     """
     return sums(*absolute_errors(coords3d_pred, coords3d_true, point_validity))
 
@@ -99,7 +99,8 @@ def pck(coords3d_pred, coords3d_true, point_validity=None, *, threshold, root_in
       (float scalar, number of points within; float scalar, number of points). Share 0..1.
 
     Raises:
-      ValueError: if statically known shapes disagree or the threshold is not positive.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run) or
+        the threshold is not positive.
 
     References:
       Mehta et al., MPI-INF-3DHP, 3DV 2017.
@@ -127,7 +128,8 @@ def auc(coords3d_pred, coords3d_true, point_validity=None, *, lower=0.0, upper, 
       (float scalar, sum of per-point areas 0..1; float scalar, number of points).
 
     Raises:
-      ValueError: if statically known shapes disagree or the range is empty.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run) or
+        the range is empty.
     """
     errors, valid = root_relative_errors(coords3d_pred, coords3d_true, point_validity, root_index)
     return sums(auc_scores(errors, lower, upper), valid)
@@ -145,6 +147,9 @@ def per_joint(errors, valid):
 
     Returns:
       (float `[P]`, sums; float `[P]`, counts).
+
+    Raises:
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
     """
     return sums(errors, valid, axis=0)
 
@@ -164,7 +169,7 @@ def pixel_error(coords2d_pred, coords2d_true, point_validity=None):
       (float scalar, px, sum of errors; float scalar, number of points).
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
     """
     pred, true, valid = _checked(coords2d_pred, coords2d_true, point_validity, 2)
     return sums(_distances(pred, true, valid), valid)
@@ -188,7 +193,7 @@ def pose_sums(coords3d_pred, coords3d_true, point_validity=None, *, root_index=-
       `mpjpe_per_joint_mm`.
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
     """
     relative = root_relative_errors(coords3d_pred, coords3d_true, point_validity, root_index)
     result = {
@@ -219,22 +224,22 @@ def root_relative_errors(coords3d_pred, coords3d_true, point_validity=None, root
       (float `[B, P]`, 0 at invalid points; bool `[B, P]`, which points count).
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
     """
-    pred, true, valid = _checked(coords3d_pred, coords3d_true, point_validity, 3)
+    root_index = tf.cast(root_index, tf.int32)
+    per_example = None if root_index.shape.rank == 0 else root_index
+    pred, true, valid = _checked(coords3d_pred, coords3d_true, point_validity, 3, per_example)
     # The distance of two root-relative poses is the offset field less its own root.
     difference = tf.where(valid[..., tf.newaxis], pred - true, tf.zeros_like(pred))
     count = tf.reduce_sum(tf.cast(valid, pred.dtype), axis=1)[:, tf.newaxis]
     mean = tf.reduce_sum(difference, axis=1) / tf.maximum(count, 1)
-    root_index = tf.broadcast_to(tf.cast(root_index, tf.int32), tf.shape(valid)[:1])
+    root_index = tf.broadcast_to(root_index, tf.shape(valid)[:1])
     is_mean = root_index < 0
     safe_index = tf.where(is_mean, tf.zeros_like(root_index), root_index)
     root = tf.gather(difference, safe_index, batch_dims=1)
     offset = tf.where(is_mean[:, tf.newaxis], mean, root)
     valid &= (is_mean | tf.gather(valid, safe_index, batch_dims=1))[:, tf.newaxis]
-    return _distances(
-        difference, tf.broadcast_to(offset[:, tf.newaxis], tf.shape(pred)), valid
-    ), valid
+    return _distances(difference, offset[:, tf.newaxis], valid), valid
 
 
 def aligned_errors(coords3d_pred, coords3d_true, point_validity=None):
@@ -249,7 +254,7 @@ def aligned_errors(coords3d_pred, coords3d_true, point_validity=None):
       (float `[B, P]`, 0 at invalid points; bool `[B, P]`).
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
     """
     pred, true, valid = _checked(coords3d_pred, coords3d_true, point_validity, 3)
     aligned = alignment.rigid_align(pred, true, joint_validity_mask=valid, scale_align=True)
@@ -268,7 +273,7 @@ def absolute_errors(coords3d_pred, coords3d_true, point_validity=None):
       (float `[B, P]`, 0 at invalid points; bool `[B, P]`).
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
     """
     pred, true, valid = _checked(coords3d_pred, coords3d_true, point_validity, 3)
     return _distances(pred, true, valid), valid
@@ -322,13 +327,20 @@ def sums(values, valid, axis=None):
     """Adds up values at valid points.
 
     Args:
-      values: float `[B, P]`.
-      valid: bool `[B, P]`.
+      values: float `[...]`, usually `[B, P]`.
+      valid: bool, same shape.
       axis: as in `tf.reduce_sum`.
 
     Returns:
       (sum, count), both of the dtype of `values`.
+
+    Raises:
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
     """
+    values, valid = tf.convert_to_tensor(values), as_mask(valid)
+    if values.shape.rank is not None:
+        dims = " ".join(f"N{i}" for i in range(values.shape.rank))
+        check_shapes(values=(values, dims), valid=(valid, dims))
     selected = tf.where(valid, values, tf.zeros_like(values))
     counted = tf.cast(valid, values.dtype)
     return tf.reduce_sum(selected, axis=axis), tf.reduce_sum(counted, axis=axis)
@@ -353,17 +365,18 @@ def _distances(a, b, valid):
     return tf.norm(difference, axis=-1)
 
 
-def _checked(pred, true, valid, n_dims):
+def _checked(pred, true, valid, n_dims, root_index=None):
     """Converts to float tensors and a bool mask of matching shapes."""
     pred = as_float(pred)
     true = as_float(true, like=pred)
-    valid = tf.ones(tf.shape(pred)[:2], tf.bool) if valid is None else as_mask(valid)
+    valid = None if valid is None else as_mask(valid)
+    name, dims = f"coords{n_dims}d", f"B P {n_dims}"
     check_shapes(
-        predicted=(pred, f"B P {n_dims}"),
-        true=(true, f"B P {n_dims}"),
+        **{f"{name}_pred": (pred, dims), f"{name}_true": (true, dims)},
         point_validity=(valid, "B P"),
+        root_index=(root_index, "B"),
     )
-    return pred, true, valid
+    return pred, true, tf.ones(tf.shape(pred)[:2], tf.bool) if valid is None else valid
 
 
 def _to_mm(total_and_count):

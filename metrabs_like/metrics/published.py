@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from metrabs_like import units
 from metrabs_like.geometry import alignment, camera
+from metrabs_like.geometry.arguments import check_shapes
 from metrabs_like.metrics import pose3d
 
 
@@ -36,11 +37,18 @@ def nlf_metrics(
       `mean_error_procrustes` into 0).
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
 
     References:
       Sarandi and Pons-Moll, NLF, NeurIPS 2024, released code.
     """
+    _check(
+        coords3d_abs=(coords3d_abs, "B P 3"),
+        coords3d_true=(coords3d_true, "B P 3"),
+        intrinsics=(intrinsics, "B 3 3"),
+        coords2d_true=(coords2d_true, "B P 2"),
+        point_validity=(point_validity, "B P"),
+    )
     pair = (coords3d_abs, coords3d_true, point_validity)
     errors, valid = pose3d.root_relative_errors(*pair)
     to_256 = 256.0 / proc_side
@@ -88,11 +96,18 @@ def metrabs_metrics(
       `mean_error_2d` (px), `mean_auc`, `mean_pck` (0..1). A single valid point: as `nlf_metrics`.
 
     Raises:
-      ValueError: if statically known shapes disagree.
+      ValueError: if statically known shapes disagree (unknown ones are checked when run).
 
     References:
       Sarandi et al., MeTRAbs, T-BIOM 2021, released code.
     """
+    _check(
+        coords3d_pred_mm=(coords3d_pred_mm, "B P 3"),
+        coords3d_true_mm=(coords3d_true_mm, "B P 3"),
+        mask=(mask, "B P"),
+        coords2d_true=(coords2d_true, "B P 2"),
+        coords2d_pred=(coords2d_pred, "B P 2"),
+    )
     pair = (coords3d_pred_mm, coords3d_true_mm)
     centered = [alignment.center_relative_pose(x, mask, mean_relative) for x in pair]
     errors, valid = pose3d.absolute_errors(*centered, mask)
@@ -106,6 +121,12 @@ def metrabs_metrics(
     if coords2d_true is not None and coords2d_pred is not None:
         result["mean_error_2d"] = _mean(pose3d.pixel_error(coords2d_pred, coords2d_true, mask))
     return result
+
+
+def _check(**named):
+    """Checks shapes here, where the arguments still have the names that the caller knows."""
+    named = {name: pair for name, pair in named.items() if pair[0] is not None}
+    check_shapes(**{name: (tf.convert_to_tensor(x), dims) for name, (x, dims) in named.items()})
 
 
 def _mean(total_and_count):
