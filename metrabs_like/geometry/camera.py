@@ -79,8 +79,12 @@ def project(points):
 
     Returns:
       `[..., 2]`, normalized. Depth 0 gives Inf or NaN in that point. Gradient: that of x / z.
+
+    Raises:
+      ValueError: if the last dimension is not 3.
     """
     points = as_float(points)
+    check_shapes(points=(points, "... 3"))
     return points[..., :2] / points[..., 2:3]
 
 
@@ -119,7 +123,7 @@ def project_pose(coords3d, intrinsic_matrix):
       `[B, P, 2]`, px. Finite for finite input, behind the camera as well (where it has no meaning).
 
     Raises:
-      ValueError: if statically known dimensions disagree.
+      ValueError: if statically known dimensions disagree (unknown ones are checked when run).
 
     Gradient: below the clamp, none through the denominator. NaN stays in its point.
 
@@ -128,10 +132,8 @@ def project_pose(coords3d, intrinsic_matrix):
     """
     coords3d = as_float(coords3d)
     intrinsic_matrix = as_float(intrinsic_matrix, coords3d)
-    if intrinsic_matrix.shape.rank == 3:
-        check_shapes(coords3d=(coords3d, "B P 3"), intrinsic_matrix=(intrinsic_matrix, "B 3 3"))
-    else:
-        check_shapes(intrinsic_matrix=(intrinsic_matrix, "3 3"))
+    pattern = "3 3" if intrinsic_matrix.shape.rank == 2 else "B 3 3"
+    check_shapes(coords3d=(coords3d, "B P 3"), intrinsic_matrix=(intrinsic_matrix, pattern))
     return tf.stack(pixel_planes(*tf.unstack(coords3d, 3, axis=-1), intrinsic_matrix), axis=-1)
 
 
@@ -147,7 +149,7 @@ def back_project(camcoords2d, delta_z, z_offset):
       `[B, P, 3]`, m, camera frame. Depth <= 0 stays behind the camera.
 
     Raises:
-      ValueError: if statically known dimensions disagree.
+      ValueError: if statically known dimensions disagree (unknown ones are checked when run).
 
     Gradient: flows to all three arguments. NaN in one point stays in that point.
 
@@ -206,10 +208,14 @@ def is_within_fov(imcoords, grid, border_factor=0.75):
     Returns:
       bool `[...]`; both ends count as inside; NaN is outside. No gradient.
 
+    Raises:
+      ValueError: if the last dimension is not 2.
+
     References:
       Released code of Neural Localizer Fields.
     """
     imcoords = as_float(imcoords)
+    check_shapes(imcoords=(imcoords, "... 2"))
     return planes_within_fov(imcoords[..., 0], imcoords[..., 1], grid, border_factor)
 
 
@@ -245,18 +251,39 @@ def intrinsic_matrix_from_field_of_view(fov_degrees, imshape):
     without the -0.5 of a pixel centre (as the original).
 
     Args:
-      fov_degrees: scalar, degrees.
+      fov_degrees: scalar, degrees, between 0 and 180.
       imshape: (height, width), px; list or tensor.
 
     Returns:
       float32 `[1, 3, 3]`. No gradient intended.
+
+    Raises:
+      ValueError: if the angle is NaN or not between 0 and 180, or `imshape` is not two numbers;
+        `tf.errors.InvalidArgumentError` when run for an angle that is unknown while tracing (not
+        under XLA).
     """
     imshape = tf.cast(tf.convert_to_tensor(imshape), tf.float32)
-    half_angle = as_float(fov_degrees, imshape) * (math.pi / 360)
+    fov_degrees = as_float(fov_degrees, imshape)
+    check_shapes(fov_degrees=(fov_degrees, ""), imshape=(imshape, "2"))
+    _check_field_of_view(fov_degrees)
+    half_angle = fov_degrees * (math.pi / 360)
     focal = tf.reduce_max(imshape) / (2 * tf.tan(half_angle))
     zero, one = tf.zeros_like(focal), tf.ones_like(focal)
     rows = [focal, zero, imshape[1] / 2, zero, focal, imshape[0] / 2, zero, zero, one]
     return tf.reshape(tf.stack(rows), [1, 3, 3])
+
+
+def _check_field_of_view(fov_degrees):
+    """Raises where a scalar angle is no field of view: at once if it is known, else when run."""
+    remedy = "pass an angle between 0 and 180 degrees, e.g. 55"
+    value = tf.get_static_value(fov_degrees)
+    if value is None:
+        is_possible = (fov_degrees > 0) & (fov_degrees < 180)
+        tf.raw_ops.Assert(
+            condition=is_possible, data=[f"{remedy} as fov_degrees, not", fov_degrees]
+        )
+    elif not 0 < value < 180:
+        raise ValueError(f"fov_degrees={value}: {remedy}.")
 
 
 def corner_aligned_scale_mat(factor):

@@ -7,7 +7,7 @@ caller, never guessed from the length.
 
 import tensorflow as tf
 
-from metrabs_like.geometry.arguments import as_float
+from metrabs_like.geometry.arguments import as_float, check_shapes
 
 # Steps of the inverse (released code); enough for ordinary lenses, not for extreme ones.
 N_INVERSE_STEPS = 5
@@ -18,15 +18,16 @@ def distort_points(points, distortion_coeffs, model="opencv"):
 
     Args:
       points: float `[..., 2]`, normalized, undistorted.
-      distortion_coeffs: `[n]` for all or `[B, n]` per example (leading dimensions as `points`), n
-        <= 12, or n = 4 for the fisheye model.
+      distortion_coeffs: `[n]` for all or `[B, n]` per example (leading dimensions as `points`),
+        n <= 12, or n = 4 for the fisheye model.
       model: "opencv" or "fisheye".
 
     Returns:
       `[..., 2]`, normalized, distorted.
 
     Raises:
-      ValueError: if the model is unknown or has not this many coefficients.
+      ValueError: if the model is unknown or has not this many coefficients, or the points have not
+        two coordinates.
 
     Gradient: to both arguments; that of the fisheye model is 0 on the optical axis itself (as the
     released code). NaN stays in its point.
@@ -58,7 +59,8 @@ def undistort_points(points, distortion_coeffs, model="opencv", n_steps=N_INVERS
       converge.
 
     Raises:
-      ValueError: if the model is unknown or has not this many coefficients.
+      ValueError: if the model is unknown or has not this many coefficients, or the points have not
+        two coordinates.
 
     Gradient: to both arguments, through the steps. NaN stays in its point.
 
@@ -79,6 +81,7 @@ def undistort_points(points, distortion_coeffs, model="opencv", n_steps=N_INVERS
 def _prepare(points, distortion_coeffs, model):
     """Returns the points and the list of coefficients, each broadcastable against x."""
     points = as_float(points)
+    check_shapes(points=(points, "... 2"))
     coeffs = as_float(distortion_coeffs, points)
     n = coeffs.shape[-1]
     if model not in ("opencv", "fisheye"):

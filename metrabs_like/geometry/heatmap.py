@@ -7,7 +7,7 @@ volume x (width), y (height), z (depth).
 
 import tensorflow as tf
 
-from metrabs_like.geometry.arguments import as_float
+from metrabs_like.geometry.arguments import as_float, check_shapes
 
 
 def linspace(start, stop, n, endpoint=True, dtype=tf.float32):
@@ -45,9 +45,14 @@ def soft_argmax(logits, axis):
     Returns:
       `[..., len(axis)]`, 0..1; the remaining axes of `logits` in their order.
 
+    Raises:
+      ValueError: if `axis` names an axis twice or one that is not there.
+
     Gradient: exact. Large logits do not overflow.
     """
-    return decode_heatmap(softmax_over(logits, axis), axis)
+    logits = as_float(logits)
+    axes = _checked_axes(logits, axis)
+    return decode_heatmap(softmax_over(logits, axes), axes)
 
 
 def softmax_over(logits, axis):
@@ -76,20 +81,35 @@ def decode_heatmap(heatmap, axis):
     Returns:
       `[..., len(axis)]`, 0..1.
 
+    Raises:
+      ValueError: if `axis` names an axis twice or one that is not there.
+
     Gradient: linear in the weights.
     """
     heatmap = as_float(heatmap)
-    rank = heatmap.shape.rank
-    axes = [a % rank for a in axis]
+    axes = _checked_axes(heatmap, axis)
     coords = []
     for a in axes:
         others = [b for b in axes if b != a]
         marginal = tf.reduce_sum(heatmap, others, keepdims=True)
         positions = linspace(0.0, 1.0, tf.shape(heatmap)[a], dtype=heatmap.dtype)
-        shape = [1] * rank
+        shape = [1] * heatmap.shape.rank
         shape[a] = -1
         coords.append(tf.reduce_sum(marginal * tf.reshape(positions, shape), axes))
     return tf.stack(coords, axis=-1)
+
+
+def _checked_axes(x, axis):
+    """Returns the axes counted from the front."""
+    rank, axes = x.shape.rank, list(axis)
+    is_there = rank is not None and all(-rank <= a < rank for a in axes)
+    axes = [a % rank for a in axes] if is_there else axes
+    if not is_there or len(set(axes)) < len(axes):
+        raise ValueError(
+            f"axis={list(axis)}: must be different axes of the heatmap, whose shape is {x.shape}, "
+            "e.g. [3, 2] for x and y of [B, P, H, W]."
+        )
+    return axes
 
 
 def heatmap_to_image(coords, grid):
@@ -104,10 +124,15 @@ def heatmap_to_image(coords, grid):
     Returns:
       `[..., 2]`, px.
 
+    Raises:
+      ValueError: if the last dimension is known to be less than 2.
+
     References:
       Released code of Neural Localizer Fields.
     """
     coords = as_float(coords)
+    if coords.shape.rank == 0 or (coords.shape.rank and (coords.shape[-1] or 2) < 2):
+        raise ValueError(f"`coords` has shape {coords.shape}: pass x and y in the last dimension.")
     last = grid.proc_side - 1
     offset = grid.stride // 2 if grid.centered_stride else 0
     return coords[..., :2] * float(last - last % grid.stride) + float(offset)
@@ -124,8 +149,12 @@ def heatmap_to_metric(coords, grid, box_size_m):
     Returns:
       `[..., 3]`, m: x and y are the pixels of `heatmap_to_image` scaled to the cube (their offset
       included), z is scaled alone.
+
+    Raises:
+      ValueError: if the last dimension is not 3.
     """
     coords = as_float(coords)
+    check_shapes(coords=(coords, "... 3"))
     xy = heatmap_to_image(coords, grid) * (box_size_m / grid.proc_side)
     return tf.concat([xy, coords[..., 2:3] * box_size_m], axis=-1)
 
@@ -140,6 +169,10 @@ def heatmap_to_25d(coords, grid, box_size_m):
 
     Returns:
       `[..., 3]`: x and y in px, z in m.
+
+    Raises:
+      ValueError: if the last dimension is not 3.
     """
     coords = as_float(coords)
+    check_shapes(coords=(coords, "... 3"))
     return tf.concat([heatmap_to_image(coords, grid), coords[..., 2:3] * box_size_m], axis=-1)
