@@ -1,21 +1,20 @@
 """The two solvers behind `geometry.absolute`, on coordinate planes.
 
-Conventions: a point is given as n_x, n_y (normalized 2D) and x, y, z (relative 3D, m), each `[B,
-P]`; the result is three `[B]` tensors t_x, t_y, t_z, m.
+Conventions: a point is given as n_x, n_y (normalized 2D) and x, y, z (relative 3D, m), each
+`[B, P]`; the result is three `[B]` tensors t_x, t_y, t_z, m.
 
 Full perspective: unknown t with t_xy - n_i t_z = r_i, r_i = n_i Z_i - XY_i, weights w_i, W = sum
-w_i. The original scales column z by 1/s with s^2 = sum over valid |n|^2 / v + 1e-10, scales the
-right side by its RMS, and adds l2 to the diagonal. The
-right side's scale cancels. Eliminating t_xy, with weighted means m and rbar, k = W l2 / (W + l2):
+w_i. With v the number of valid points, the original scales column z by 1/s, s^2 = sum over valid
+|n|^2 / v + 1e-10, scales the right side by its RMS, and adds l2 to the diagonal. The right side's
+scale cancels. Eliminating t_xy, with weighted means m and rbar, k = W l2 / (W + l2):
 
   t_z  = -(sum w (n - m).(r - rbar) + k m.rbar) / (sum w |n - m|^2 + k |m|^2 + l2 s^2)
   t_xy = W / (W + l2) * (rbar + m t_z)
 
 Centring before multiplying keeps float32 accurate for a person far away or far off the axis, where
 the raw sums cancel. The centre itself is kept in two parts, the mean of the valid points and a
-small
-rest: with a single valid point the deviations are far below the rounding of the mean, and the
-gradient divides them by a number as small.
+small rest: with a single valid point the deviations are far below the rounding of the mean, and
+the gradient divides them by a number as small.
 """
 
 import tensorflow as tf
@@ -149,11 +148,13 @@ def _solve_centred(total, centers, c_nn, c_nr, square, l2):
 def _full_perspective_gradient(planes, system, solution, upstream):
     """Returns the gradient with respect to n_x, n_y, x, y, z: affine in each point's own n and r.
 
-    With q = (g_z + shrink g_xy.m) / denominator:
+    With shrink = W / (W + l2), ridge = k and q = (g_z + shrink g_xy.m) / denominator of t_z:
+
       d/dr_i = w_i (-q (n_i - m) + (shrink g_xy - q ridge m) / W)
-      d/dn_i = w_i (-q (r_i - rbar) - 2 q t_z (n_i - m) + (shrink g_xy t_z - q ridge (rbar + 2 t_z
-      m)) / W)
-               - 2 q t_z l2 n_i / v at valid points,  plus z_i d/dr_i, as r depends on n.
+      d/dn_i = w_i (-q (r_i - rbar) - 2 q t_z (n_i - m)
+                    + (shrink g_xy t_z - q ridge (rbar + 2 t_z m)) / W)
+               - 2 q t_z l2 n_i / v   (this term at valid points only)
+               + z_i d/dr_i           (as r depends on n)
     """
     n_x, n_y, x, y, z, weight, valid_share = planes
     centers, total, shrink, ridge, denominator, l2 = system

@@ -1,8 +1,9 @@
 """The joint sets that the common datasets use, in the native order of their files.
 
-Conventions: names are a side `l`/`r` and a part: hip kne ank foo toe hee sho elb wri han
-  cla(vicle); `pelv`,
-`bell`, `spin`, `thor` (lower, middle, upper spine), `tors` (mid spine), `htop` (top of the head).
+Conventions: a name is a side, `l` or `r`, and a part:
+`hip kne ank foo toe hee sho elb wri han cla eye ear` (`cla` is the clavicle). On the middle line:
+`pelv`, `bell spin thor` (lower, middle, upper spine), `tors` (middle of the spine),
+`neck head nose`, `htop` (top of the head).
 """
 
 from __future__ import annotations
