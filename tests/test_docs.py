@@ -3,6 +3,8 @@
 import pathlib
 import re
 
+import cv2
+import numpy as np
 import pytest
 
 from metrabs_like.cli import commands
@@ -32,6 +34,20 @@ def test_commands_and_targets_exist(path):
 def test_flagfiles_of_the_readme_are_all():
     listed = set(re.findall(r"\((flags/\w+/\w+\.flags)\)", (ROOT / "README.md").read_text()))
     assert listed == {str(path.relative_to(ROOT)) for path in (ROOT / "flags").rglob("*.flags")}
+
+
+def test_notebook_lines_of_the_readme_run(tmp_path, monkeypatch):
+    """As in a notebook: beside a photograph, the last line is what is shown."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.jpg", np.full([500, 400, 3], 90, np.uint8))
+    cell = {}
+    exec(code, cell)
+    poses = cell["poses"]
+    assert poses["poses3d"].shape == (1, 17, 3)
+    assert np.isfinite(poses["poses3d"]).all()
+    # A body's joints are spread by more than a decimetre, and by less than ten metres.
+    assert 100 < np.ptp(poses["poses3d"][0], axis=0).max() < 10_000
 
 
 def test_packages_of_the_readme_are_required():

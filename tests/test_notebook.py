@@ -7,8 +7,6 @@ import nbclient
 import nbformat
 import pytest
 
-from metrabs_like.systems import metrabs
-
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
 
@@ -25,10 +23,6 @@ def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebook")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     cells = {cell.id: cell for cell in notebook.cells}
-    if "synthetic_long" not in metrabs.preset_names():
-        config = metrabs.Config(proc_side=64, stride=16, width=0.25)
-        metrabs.save_preset(folder / "preset", metrabs.build_model(config), config)
-        cells["parameters"].source += f"\npreset = {str(folder / 'preset')!r}"
     client = nbclient.NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )

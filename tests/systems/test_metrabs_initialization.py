@@ -101,6 +101,7 @@ def test_unknown_preset_names_the_known_ones():
 
 
 def test_shipped_presets_load():
+    assert "synthetic_long" in preset_names()
     for name in preset_names():
         model, config = load_preset(name)
         assert isinstance(config, Config)
