@@ -17,6 +17,9 @@ from metrabs_like.training.config import TrainConfig
 CONFIG_FILE = "config.json"
 FLAGS_FILE = "run.flags"
 WEIGHTS_FILE = "model.weights.h5"
+# Settings of the training that a run keeps from its first checkpoint on: with others its numbers
+# would change without a word, or its checkpoints would not fit.
+_KEPT = ("grad_accum_steps", "optimizer", "precision", "seed")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,16 +113,20 @@ def check_continues(run: Run, workdir: str) -> list[str]:
       The harmless differences (`field: old -> new`), to be shown.
 
     Raises:
-      ValueError: if the folder holds a run of another model, data or batch: its checkpoints do not
-        fit, and its curves would be mixed with others'.
+      ValueError: if the folder holds a run of another model, data or batch, or checkpoints made
+        with another optimizer, precision, seed or number of micro-batches, or without averaged
+        weights: they do not fit, or its curves would be mixed with others'.
     """
     if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
         return []
     old, new = load(workdir).to_dict(), json.loads(json.dumps(run.to_dict()))
-    changes, harmless = [], []
-    for part in ("system", "sources", "model", "pipeline", "train"):
-        target = harmless if part == "train" else changes
-        target += _differences(part, old[part], new[part])
+    parts = ("system", "sources", "model", "pipeline")
+    changes = [text for part in parts for text in _differences(part, old[part], new[part])]
+    harmless = _differences("train", old["train"], new["train"])
+    if checkpoint_steps(workdir):
+        kept = _differences("train", _kept(old["train"]), _kept(new["train"]))
+        changes += kept
+        harmless = [text for text in harmless if text not in kept]
     if changes:
         raise ValueError(
             f"--workdir={workdir} holds another run ({'; '.join(changes)}): continue it with "
@@ -138,6 +145,12 @@ def _differences(part, old, new):
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
+
+
+def _kept(train):
+    """The settings that may not change; of the average's momentum, whether there is one."""
+    kept = {key: train.get(key) for key in _KEPT}
+    return {**kept, "has_ema": bool(train.get("ema_momentum"))}
 
 
 def _rebuilt(config_class, values):

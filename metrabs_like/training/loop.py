@@ -91,8 +91,9 @@ def train(
       A `TrainSummary`.
 
     Raises:
-      ValueError: if the workdir holds a checkpoint of another model, the dataset ends, or a batch
-        does not divide into replicas and micro-batches.
+      ValueError: if the workdir holds a checkpoint of another model or of a step beyond
+        `config.steps`, the dataset ends, or a batch does not divide into replicas and
+        micro-batches.
       FloatingPointError: after `config.max_consecutive_skips` skipped updates in a row.
     """
     run = _Run(model, objectives, dataset, config, prepare, workdir, strategy)
@@ -128,6 +129,7 @@ class _Run:
         self.window = logs.LogWindow()
         self.store = self._make_store()
         self.step = self.resumed_from = self._restore()
+        self._check_steps()
         self.logs = None
         self.actions = []
         self.last_row = {}
@@ -168,6 +170,13 @@ class _Run:
             return self.store.restore() or 0
         common = set.intersection(*(set(checkpoints.saved_steps(folder)) for folder in folders))
         return self.store.restore([max(common)]) if common else 0
+
+    def _check_steps(self):
+        if self.step > self.config.steps:
+            raise ValueError(
+                f"steps={self.config.steps}: the run in {self.workdir} has already made "
+                f"{self.step} updates; name at least {self.step}, or another workdir."
+            )
 
     def add_actions(self, actions):
         every = self.config.log_every

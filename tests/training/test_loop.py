@@ -156,6 +156,7 @@ def test_refused_start_changes_no_file_and_is_not_announced(tmp_path):
     before = files_of(tmp_path)
     for settings, message in (
         (dict(optimizer="sgd"), "another model or optimizer"),
+        (dict(steps=2), "steps=2.*already made 3 updates; name at least 3"),
         (dict(grad_accum_steps=3), "8 examples.*multiple of 3"),
     ):
         with pytest.raises(ValueError, match=message):
