@@ -10,8 +10,9 @@ import numpy as np
 TOLERANCES = {
     # The reference's own float32 noise against float64 is 2e-7 to 2e-6 relative.
     "value": (5e-6, 2e-6),
-    # Reconstruction: reference noise 1e-6 to 6e-6 m at 2 to 8 m, 6e-5 m at 60 m.
-    "recon": (5e-6, 4e-6),
+    # Reference noise: 1e-6 of the distance (6e-5 m at 60 m, 6e-6 m at 8 m); where it is larger,
+    # `exact` shows it. On top of that ours erred by 1e-6 at most in 20000 random examples.
+    "recon": (1e-6, 1.5e-6),
     # Backward passes add up more terms than forward ones.
     "grad": (5e-5, 1e-5),
     # Through the full-perspective solve; reference against finite differences: 1e-5 to 7e-4.
@@ -36,8 +37,16 @@ def allowed_error(reference, kind):
     return rtol * size + stol * scale + ATOL
 
 
+def completed(reference, exact, is_ours_alone):
+    """Returns the reference, with the exact numbers in places where only ours is finite."""
+    if exact is None:
+        return reference
+    is_known = is_ours_alone & ~np.isfinite(reference) & np.isfinite(exact)
+    return np.where(is_known, exact, reference)
+
+
 def assert_close(actual, reference, kind, exact=None, noise=0.0, context=""):
-    """Asserts that a quantity agrees with the reference where that is finite.
+    """Asserts that a quantity agrees with the reference where that is finite or infinite.
 
     Args:
       actual: ours.
@@ -54,15 +63,18 @@ def assert_close(actual, reference, kind, exact=None, noise=0.0, context=""):
         np.testing.assert_array_equal(actual, reference, err_msg=context)
         return
     finite = np.isfinite(reference)
+    # Infinities come from overflow; what ours is where the reference is NaN, `nonfinite` says.
+    infinite = np.isinf(reference)
+    np.testing.assert_array_equal(actual[infinite], reference[infinite], err_msg=context)
     error = np.abs(
         np.subtract(actual, reference, dtype=np.float64, where=finite, out=np.zeros(finite.shape))
     )
     allowed = allowed_error(reference, kind) + noise
     if exact is not None:
-        own_error = np.where(finite, np.abs(reference - exact), 0.0)
+        own_error = np.nan_to_num(np.where(finite, np.abs(reference - exact), 0.0))
         axes = tuple(range(1, own_error.ndim))
         own_error = own_error.max(axis=axes, keepdims=True, initial=0.0)
-        error = np.minimum(error, np.maximum(np.abs(actual - exact) - own_error, 0.0))
+        error = np.fmin(error, np.maximum(np.abs(actual - exact) - own_error, 0.0))
     excess = np.where(finite, error - allowed, 0.0)
     bad = ~(excess <= 0)
     if bad.any():

@@ -1,9 +1,11 @@
 """Golden quantities of alignment and metrics."""
 
 import numpy as np
+import tensorflow as tf
 
 from metrabs_like.geometry import alignment, masking
 from metrabs_like.metrics import published
+from tests.golden import exact_losses, exact_metrics, nonfinite
 from tests.golden.metric3d_quantities import weighted_gradients
 
 NLF_NAMES = "mean_error_abs mean_error auc pck mean_error_procrustes mean_error_px mean_error_px_2d"
@@ -20,9 +22,32 @@ def center_relative_pose(case):
             coords3d, mask, bool(case["arg_center_is_mean"]), joints
         )
 
-    out, (grad,) = weighted_gradients(center, [case["in_coords3d"]], [case["in_w"]])
-    assert np.isfinite(out).all() or not np.isfinite(case["in_coords3d"]).all()
-    return {"out": (out, "value"), "grad_coords3d": (grad, "grad")}
+    def exact(x):
+        center = x[:, -1:]
+        if case["arg_center_is_mean"]:
+            chosen = np.arange(valid.shape[1]) if mask is None or joints is None else joints
+            x_chosen, is_chosen = tf.gather(x, chosen, axis=1), valid[:, chosen, np.newaxis]
+            count = np.maximum(is_chosen.sum(1, keepdims=True), 1)
+            total = tf.reduce_sum(tf.where(is_chosen, x_chosen, 0), 1, keepdims=True)
+            center = total / count
+        return tf.where(is_gone, 0, tf.where(is_gone, 0, x) - center)
+
+    inputs, weights = [case["in_coords3d"]], [case["in_w"]]
+    out, (grad,) = weighted_gradients(center, inputs, weights)
+    results = {"out": (out, "value"), "grad_coords3d": (grad, "grad")}
+    is_broken = nonfinite.is_broken(inputs[0])
+    if not is_broken.any():
+        return results
+    # A masked point that is not finite becomes 0 as a whole, and only there NaN may not show.
+    valid = np.ones_like(is_broken) if mask is None else mask.astype(bool)
+    is_gone = (is_broken & ~valid)[..., np.newaxis]
+    doubles = [[np.asarray(x, np.float64) for x in arrays] for arrays in (inputs, weights)]
+    out64, (grad64,) = weighted_gradients(exact, *doubles)
+    values = np.asarray(out64), grad64
+    return {
+        key: (*result, exact_losses.Expected.of_value(value))
+        for (key, result), value in zip(results.items(), values, strict=True)
+    }
 
 
 def rigid_align(case):
@@ -43,31 +68,44 @@ def rigid_align(case):
     out, (grad,) = weighted_gradients(align, [case["in_coords_pred"]], [weights])
     out = out.numpy()
     n_valid = mask.sum(1)
-    assert np.isfinite(out).all(), "fewer than two valid points: translation only, never NaN"
+    broken = ~np.isfinite(case["in_coords_pred"] + case["in_coords_true"]).all(-1)
+    is_sound = ~(broken & mask).any(1)
+    assert np.isfinite(out[is_sound]).all(), "only NaN at a valid point may give NaN"
+    assert not np.isfinite(out[~is_sound]).any(), "NaN at a valid point is lost"
     # With two valid points the rotation about their line is free, with fewer the reference is NaN.
     reference, shown = case["out_aligned"], out.copy()
     for i in np.flatnonzero(n_valid <= 2):
-        shown[i, ~mask[i]] = reference[i, ~mask[i]]
-    transform, scale, is_full_rank = _implied_transform(case["in_coords_pred"], out)
+        is_free = ~mask[i][:, np.newaxis] & np.isfinite(reference[i])
+        shown[i] = np.where(is_free, reference[i], shown[i])
+    is_used = is_sound[:, np.newaxis] & ~broken
+    transform, scale, is_full_rank = _implied_transform(case["in_coords_pred"], out, is_used)
     is_known = ((n_valid > 2) & is_full_rank)[:, np.newaxis, np.newaxis]
     has_scale = case["out_scale"].ndim > 0
-    scale = np.where(is_known, scale, case["out_scale"]) if has_scale else np.float32(1.0)
+
+    def unknown(reference):
+        return np.where(is_sound[:, np.newaxis, np.newaxis], np.nan_to_num(reference), reference)
+
+    scale = np.where(is_known, scale, unknown(case["out_scale"])) if has_scale else np.float32(1.0)
     mean_pred, _ = masking.mean_stdev_masked(case["in_coords_pred"], mask)
     mean_true, _ = masking.mean_stdev_masked(case["in_coords_true"], mask)
     return {
         "out_aligned": (shown, "value"),
         "grad_coords_pred_rows": (grad[rows], "svd_grad"),
         "out_meanY": (mean_pred, "value"),
-        "out_T": (np.where(is_known, transform, case["out_T"]), "svd_grad"),
+        "out_T": (np.where(is_known, transform, unknown(case["out_T"])), "svd_grad"),
         "out_scale": (scale, "svd_grad"),
         "out_meanX": (mean_true, "value"),
     }
 
 
-def _implied_transform(pred, aligned):
+def _implied_transform(pred, aligned, is_used):
     """Returns the rotation and scale that align the points, and whether these determine them."""
-    pred = (pred - pred.mean(1, keepdims=True)).astype(np.float64)
-    aligned = (aligned - aligned.mean(1, keepdims=True)).astype(np.float64)
+    is_used = is_used[..., np.newaxis]
+    count = np.maximum(is_used.sum(1, keepdims=True), 1)
+    pred, aligned = (np.where(is_used, x, 0).astype(np.float64) for x in (pred, aligned))
+    pred, aligned = (
+        np.where(is_used, x - x.sum(1, keepdims=True) / count, 0) for x in (pred, aligned)
+    )
     linear = np.linalg.pinv(pred) @ aligned
     scale = np.cbrt(np.abs(np.linalg.det(linear)))[:, np.newaxis, np.newaxis]
     is_full_rank = np.linalg.matrix_rank(pred) == 3
@@ -84,8 +122,7 @@ def nlf_metrics(case):
         case["in_point_validity"],
         proc_side=case["flag_proc_side"],
     )
-    points = case["in_coords3d_abs"], case["in_coords3d_true"], case["in_point_validity"]
-    return _metrics(results, NLF_NAMES, *points, case, 1000.0)
+    return _metrics(results, NLF_NAMES, exact_metrics.nlf_metrics, case)
 
 
 def metrabs_metrics(case):
@@ -98,35 +135,24 @@ def metrabs_metrics(case):
         case["in_coords2d_pred"],
         mean_relative=bool(case["flag_mean_relative"]),
     )
-    points = case["in_coords3d_pred"], case["in_coords3d_true"], case["in_mask"]
-    return _metrics(results, METRABS_NAMES, *points, case, 1.0)
+    return _metrics(results, METRABS_NAMES, exact_metrics.metrabs_metrics, case)
 
 
-def _metrics(results, names, pred, true, mask, case, unit):
+def _metrics(results, names, exact, case):
     """Returns the named metrics.
 
-    One example with a single valid point sets the reference's Procrustes error of the whole
-    batch to 0: there it is compared with a float64 evaluation.
+    One example with a single valid point sets the reference's Procrustes error of the whole batch
+    to 0, and NaN, behind a mask or not, does the same to other metrics: there the measure is a
+    float64 evaluation.
     """
     results = {f"out_{name}": (results[name], "value") for name in names.split()}
-    if (mask.sum(1) == 1).any():
-        expected = unit * procrustes_error(pred, true, mask)
-        value = np.asarray(results["out_mean_error_procrustes"][0])
-        np.testing.assert_allclose(value, expected, rtol=2e-5)
-        results["out_mean_error_procrustes"] = (case["out_mean_error_procrustes"], "value")
-    return results
-
-
-def procrustes_error(pred, true, mask):
-    """Returns the mean error after similarity alignment; one valid point counts as aligned."""
-    errors = []
-    for x, y, valid in zip(pred.astype(np.float64), true.astype(np.float64), mask, strict=True):
-        if valid.sum() < 2:
-            errors += [0.0] * int(valid.sum())
-            continue
-        x, y = x[valid] - x[valid].mean(0), y[valid] - y[valid].mean(0)
-        u, s, vt = np.linalg.svd(x.T @ y)
-        sign = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-        aligned = x @ (u * sign @ vt) * (s * sign).sum() / np.sum(x * x)
-        errors += np.linalg.norm(aligned - y, axis=1).tolist()
-    return np.mean(errors) if errors else 0.0
+    if not nonfinite.broken_points(case).any():
+        if (nonfinite.validity(case).sum(1) == 1).any():
+            value = exact(case)["mean_error_procrustes"]
+            results["out_mean_error_procrustes"] += (exact_losses.Expected.of_value(value),)
+        return results
+    values = exact(case)
+    return {
+        key: (*result, exact_losses.Expected.of_value(values[key.removeprefix("out_")]))
+        for key, result in results.items()
+    }

@@ -1,7 +1,7 @@
 """Computes, for each metric3d golden case, the quantities that the file holds.
 
 Every function takes a case and returns {key: (value, kind of tolerance)}; `metric3d_recon`,
-`metric3d_losses` and `metric3d_metrics` hold the larger families.
+`metric3d_losses` and `metric3d_alignment` hold the larger families.
 """
 
 import re
@@ -13,6 +13,7 @@ from metrabs_like.geometry import camera, heatmap, masking, rotation
 from metrabs_like.losses.robust import charbonnier
 from metrabs_like.metrics import pose3d
 from metrabs_like.systems.metrabs import decoding
+from scripts.benchmarks import plain
 
 
 def weighted_gradients(function, inputs, weights):
@@ -127,8 +128,10 @@ def reduce_mean_masked(case):
 
 
 def mean_stdev_masked(case):
-    """Masked mean and standard deviation, and the masked sum."""
+    """Masked mean and standard deviation, and the masked sum; exact ones beside."""
     mask = case["in_mask"]
+    valid = mask.reshape(mask.shape + (1,) * (case["in_x"].ndim - mask.ndim)).astype(bool)
+    exact_x = np.where(valid | np.isfinite(case["in_x"]), case["in_x"], 0).astype(np.float64)
     if "out_sum_all" in case:
         return {
             "out_sum_all": (masking.reduce_sum_masked(case["in_x"], mask), "value"),
@@ -136,10 +139,28 @@ def mean_stdev_masked(case):
         }
     fixed = case["in_fixed_ref"] if "in_fixed_ref" in case else None
     weights = [case["in_w_mean"] if fixed is None else None, case["in_w_stdev"]]
+
+    def exact(x):
+        mean, stdev = plain.mean_stdev(x, mask)
+        if fixed is not None:
+            factor = tf.cast(valid, x.dtype)
+            count = tf.reduce_sum(factor, 1, keepdims=True)
+            mean, stdev = fixed, plain.rms(x - fixed, factor, count)
+        return mean, stdev
+
     (mean, stdev), (grad,) = weighted_gradients(
         lambda x: masking.mean_stdev_masked(x, mask, fixed_ref=fixed), [case["in_x"]], weights
     )
-    return {"out_mean": (mean, "value"), "out_stdev": (stdev, "value"), "grad_x": (grad, "grad")}
+    results = {
+        "out_mean": (mean, "value"),
+        "out_stdev": (stdev, "value"),
+        "grad_x": (grad, "grad"),
+    }
+    if np.isfinite(case["in_x"]).all():
+        return results
+    (mean, stdev), (grad,) = weighted_gradients(exact, [exact_x], weights)
+    pairs = zip(results.items(), (mean, stdev, grad), strict=True)
+    return {key: (*result, np.asarray(value64)) for (key, result), value64 in pairs}
 
 
 def stats_charbonnier(case):

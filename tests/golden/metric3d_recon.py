@@ -7,6 +7,7 @@ from metrabs_like.geometry import absolute, camera
 from metrabs_like.systems.metrabs import decoding
 from metrabs_like.training.counters import adjusted_train_counter
 from scripts.benchmarks import plain
+from tests.golden import nonfinite
 from tests.golden.metric3d_quantities import grid_of, weighted_gradients
 
 
@@ -21,10 +22,26 @@ def reference_point(case):
             return absolute.reconstruct_ref_weakpersp(normalized, rel, mask)
         return absolute.reconstruct_ref_fullpersp(normalized, rel, mask, l2)
 
-    def exact(normalized, rel):
+    def exact_of_one(normalized, rel, mask):
         if is_weak:
             return plain.reconstruct_ref_weakpersp(normalized, rel, mask)
         return plain.reconstruct_ref_fullpersp(normalized, rel, mask, l2)
+
+    # An invalid point that is not finite is not there at all.
+    is_there = mask.astype(bool) | ~nonfinite.broken_points(case)
+
+    def exact(normalized, rel):
+        if is_there.all():
+            return exact_of_one(normalized, rel, mask)
+        # Of no point at all the regularizer makes 0, the ratio of sizes 1.
+        rows, of_nothing = [], tf.constant([[0.0, 0.0, float(is_weak)]], normalized.dtype)
+        for i, keep in enumerate(is_there):
+            if not keep.any():
+                rows.append(of_nothing)
+                continue
+            one = (tf.boolean_mask(x[i], keep)[tf.newaxis] for x in (normalized, rel))
+            rows.append(exact_of_one(*one, mask[i : i + 1, keep]))
+        return tf.concat(rows, axis=0)
 
     keys = ["out_ref", "grad_normalized_2d", "grad_coords3d_rel"]
     return _with_exact(keys, ours, exact, inputs, case["in_w"])
@@ -96,9 +113,11 @@ def _absolute(case, ours, mask, options):
         keys.append("grad_mix")
     intrinsics, grid = tf.cast(case["in_intrinsics"], tf.float64), grid_of(case)
     margins, mix = [], _mix(case)
+    valid = np.ones(inputs[0].shape[:2], bool) if mask is None else mask.astype(bool)
 
     def exact(coords2d, rel, mix=mix):
         mix = None if mix is None else tf.cast(mix, tf.float64)
+        coords2d, rel = (_without_masked_nonfinite(x, valid) for x in (coords2d, rel))
         out, pixels, z = plain.reconstruct_absolute(
             coords2d, rel, intrinsics, mask, mix, grid, **options
         )
@@ -112,9 +131,14 @@ def _absolute(case, ours, mask, options):
         for key, result in results.items()
     }
     if "grad_mix" in results:
-        terms = np.abs(case["in_w"] * case["out_coords3d_abs"]).sum((1, 2))
+        terms = np.abs(np.nan_to_num(case["in_w"] * case["out_coords3d_abs"])).sum((1, 2))
         results["grad_mix"] += (2.0**-23 * terms[:, np.newaxis, np.newaxis],)
     return results
+
+
+def _without_masked_nonfinite(x, valid):
+    """Returns the tensor with 0 in place of non-finite numbers at invalid points."""
+    return tf.where(valid[..., np.newaxis] | tf.math.is_finite(x), x, tf.zeros([], x.dtype))
 
 
 def _with_exact(keys, ours, exact, inputs, weights):
@@ -143,7 +167,7 @@ def _is_open(margin, exact, reference):
     That is where the margin is smaller than the reference's own error of position in that example,
     relative to the depth.
     """
-    error = np.abs(reference - exact).max(-1)
+    error = np.nan_to_num(np.abs(reference - exact)).max(-1)
     settled_error = np.where(margin > 1e-2, error, 0.0).max(axis=1, keepdims=True, initial=0.0)
     depth = np.maximum(np.abs(exact[..., 2]), 1e-3)
     return margin < 4 * settled_error / depth + 1e-6
@@ -153,4 +177,5 @@ def _settled(result, is_open, reference):
     """Sets open points, and gradients of their examples, equal to the reference."""
     value, kind, exact = result
     is_open = is_open.reshape(is_open.shape + (1,) * (value.ndim - is_open.ndim))
+    is_open = is_open & np.isfinite(reference)
     return np.where(is_open, reference, value), kind, np.where(is_open, reference, exact)

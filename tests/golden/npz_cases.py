@@ -40,6 +40,11 @@ class Case:
         keys = [key.removeprefix(self.prefix) for key in own]
         return [key for key in keys if key.startswith(("out", "grad"))]
 
+    def inputs(self):
+        """Returns the keys of this case's arrays of input, shared ones included."""
+        keys = {key.removeprefix(self.prefix) for key in load(self.path) if "in_" in key}
+        return sorted(key for key in keys if key.startswith("in_"))
+
     @property
     def test_id(self):
         """Returns the id of the case's test."""

@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from tests.golden import (
     closeness,
+    exact_losses,
     metric3d_alignment,
     metric3d_losses,
     metric3d_quantities,
     metric3d_recon,
+    nonfinite,
     npz_cases,
 )
 
@@ -111,45 +113,46 @@ def test_agrees_with_the_released_code(case):
     for key in expected:
         assert key in computed, f"{case.path}: no test knows the quantity {key!r}"
         _compare(case, key, *computed[key])
+    gradients = {key: np.asarray(computed[key][0]) for key in expected if key.startswith("grad")}
+    nonfinite.assert_gradients_show(case, gradients, case.test_id)
 
 
 def _compare(case, key, value, kind, exact=None, noise=0.0):
     """Compares one quantity, or asserts the designed behaviour where it differs."""
     context = f"{case.test_id} {key}"
     value = np.asarray(value)
-    if kind == "broken":
-        metric3d_losses.assert_broken(key, value, context)
-    elif not case.path.stem.startswith("stats_reduce") or np.isfinite(case["in_x"]).all():
-        _compare_infinities(value, case[key], context)
-        closeness.assert_close(value, case[key], kind, exact, noise, context)
+    if isinstance(exact, exact_losses.Expected):
+        exact_losses.assert_expected(value, exact, kind, context)
+    elif case.path.stem.startswith("stats_reduce") and not np.isfinite(case["in_x"]).all():
+        _compare_mean_of_nonfinite(case, key, value, context)
     else:
-        _compare_masked_nan(case, key, value, context)
+        reference = case[key]
+        if kind != "exact":
+            prescribed = nonfinite.prescribe(case, key, reference)
+            nonfinite.assert_prescribed(value, reference, prescribed, context)
+            is_ours_alone = prescribed == nonfinite.Ours.FINITE
+            reference = closeness.completed(reference, exact, is_ours_alone)
+        closeness.assert_close(value, reference, kind, exact, noise, context)
 
 
-def _compare_infinities(value, reference, context):
-    """Infinities must agree: they come from overflow at valid points; NaN is not imitated."""
-    is_inf = np.isinf(np.asarray(reference, np.float64))
-    np.testing.assert_array_equal(value[is_inf], reference[is_inf], err_msg=context)
-
-
-def _compare_masked_nan(case, key, value, context):
+def _compare_mean_of_nonfinite(case, key, value, context):
     """NaN in the data of a mean is invisible where masked and visible where valid.
 
     The released code does neither: it multiplies by the mask and turns a NaN result into 0.
     """
-    x, mask = case["in_x"], case["in_mask"]
-    mask = np.broadcast_to(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x.shape)
-    is_shown = mask & ~np.isfinite(x)
+    x = case["in_x"].astype(np.float64)
+    mask = case["in_mask"] if "in_mask" in case else np.ones_like(x, bool)
+    mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)).astype(bool)
+    axis = None if case["arg_axis"].tolist() == [-99] else tuple(case["arg_axis"])
+    keepdims = bool(case["arg_keepdims"])
+    counted = np.broadcast_to(mask, x.shape) if axis is None and not keepdims else mask
+    count = np.maximum(counted.sum(axis, keepdims=True), 1)
     if key == "out_mean":
-        axis = None if case["arg_axis"].tolist() == [-99] else tuple(case["arg_axis"])
-        shown = is_shown.any(axis=axis, keepdims=bool(case["arg_keepdims"]))
-        np.testing.assert_array_equal(np.isfinite(value), ~shown, err_msg=context)
-        comparable = np.where(shown, np.nan, case[key])
-        closeness.assert_close(value, comparable, "value", context=context)
+        mean = (np.where(mask, x, 0).sum(axis, keepdims=True) / count).reshape(value.shape)
+        np.testing.assert_array_equal(np.isfinite(value), np.isfinite(mean), err_msg=context)
+        closeness.assert_close(value, mean, "value", context=context)
     else:
-        assert (value[~mask] == 0).all(), f"{context}: gradient at a masked entry"
-        if not is_shown.any():
-            closeness.assert_close(value, case[key], "grad", context=context)
+        closeness.assert_close(value, mask / count * np.ones_like(x), "grad", context=context)
 
 
 def _check_exact(case):
