@@ -8,7 +8,6 @@ with exit code 0.
 """
 
 import dataclasses
-import json
 import os
 import sys
 
@@ -20,6 +19,7 @@ from metrabs_like.data import pipeline
 from metrabs_like.data.dataset_info import DatasetInfo
 from metrabs_like.training import distribution, optimizers
 from metrabs_like.training.config import TrainConfig
+from metrabs_like.training.logs import JsonLinesLog
 from metrabs_like.training.loop import Action, train
 from metrabs_like.training.precision import precision_scope
 from metrabs_like.training.step import make_objective
@@ -96,6 +96,8 @@ def run(values: flags.FlagValues) -> None:
     # First of all: several workers can only be joined before TensorFlow does anything else.
     strategy = distribution.make_strategy(values.train_distribution)
     run_ = build_run(values)
+    # The initial weights, too: a run killed before its first checkpoint starts again as it did.
+    tf.keras.utils.set_random_seed(run_.train.seed % 2**31)
     sources = [pipeline.parse_source(text) for text in run_.sources]
     workdir = app.writable_folder(values.workdir, "workdir")
     for change in run_folder.check_continues(run_, workdir):
@@ -110,9 +112,11 @@ def run(values: flags.FlagValues) -> None:
         model = _build_model(run_, values, workdir)
         objective = _objective(run_, model)
 
+    validation_log = JsonLinesLog(os.path.join(workdir, VALIDATION_FILE))
+
     def on_start(step):
         # Not earlier: a start that is refused must leave the folder as it was.
-        del step
+        validation_log.drop_rows_after(step)
         run_folder.save(run_, workdir, flag_bridge.flagfile_text(values, _own_flags(values)))
         print(f"{workdir}: {model.count_params():,} parameters, on {_devices()}")
 
@@ -125,7 +129,7 @@ def run(values: flags.FlagValues) -> None:
             run_.train,
             lambda batch, seed: run_.module.prepare(batch, run_.model, seed),
             workdir,
-            _validation(run_, model, values, workdir),
+            _validation(run_, model, values, validation_log),
             strategy=strategy,
             on_start=on_start,
         )
@@ -164,25 +168,22 @@ def _objective(run_, model):
     )
 
 
-def _validation(run_, model, values, workdir):
+def _validation(run_, model, values, log):
     """The action that measures the averaged weights now and then; none without `--validation`."""
     if not values.validation:
         return []
     trained = models.TrainedModel(
-        name=workdir, system=run_.module, config=run_.model, model=model, run=run_
+        name=values.workdir, system=run_.module, config=run_.model, model=model, run=run_
     )
     kind = DatasetInfo.load(values.validation).kind
     dataset = pipeline.make_eval_dataset(
         values.validation, kind, run_.pipeline, skeleton=run_.model.joints, batch_size=64
     )
-    path = os.path.join(workdir, VALIDATION_FILE)
 
     def validate(step, logs):
         del logs
         measured, _ = evaluation.measure(trained, dataset, kind, None)
-        row = {"step": step, **evaluation.scalars(measured.result())}
-        with open(path, "a") as file:
-            file.write(json.dumps(row) + "\n")
+        log.write({"step": step, **evaluation.scalars(measured.result())})
 
     return [Action(validate, every=values.validation_every)]
 

@@ -95,6 +95,37 @@ class CsvLog:
         os.replace(part, self._path)
 
 
+class JsonLinesLog:
+    """A table of JSON objects, one a line, each with its `step`."""
+
+    def __init__(self, path):
+        """Names the file; it need not exist."""
+        self._path = pathlib.Path(path)
+
+    def drop_rows_after(self, last_step: int):
+        """Keeps the complete rows up to `last_step`, as a run does that goes on from there."""
+        if not self._path.exists():
+            return
+        lines = self._path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if _step_of(line) <= last_step]
+        part = self._path.with_name(f".{os.getpid()}.{self._path.name}")
+        part.write_text("".join(kept))
+        os.replace(part, self._path)
+
+    def write(self, row: dict):
+        """Appends a row."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _step_of(line):
+    """The step of a row; infinity for one cut short by a crash."""
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else np.inf
+    except (ValueError, KeyError, TypeError):
+        return np.inf
+
+
 class RunLogs:
     """Writes each row to `log.csv` and to TensorBoard's files."""
 

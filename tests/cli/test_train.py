@@ -5,6 +5,8 @@ import importlib.util
 import json
 import os
 import pathlib
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -32,10 +34,16 @@ def test_folder_repeats_and_describes_the_run(finished_run, dataset):
         assert os.path.exists(os.path.join(finished_run, name))
 
 
-def test_run_flags_continue_the_run_until_it_is_finished(own_run, capsys):
+def test_run_flags_continue_the_run_until_it_is_finished(own_run, held_out, capsys):
+    # as after a kill between the measurement at step 3 and the checkpoint that follows it
+    validation = own_run / "validation.jsonl"
+    validation.write_text("".join(f'{{"step": {i}, "mpjpe_mm": -1}}\n' for i in (1, 2, 3)))
     argv = ["train", f"--flagfile={own_run}/run.flags", f"--workdir={own_run}", "--train_steps=3"]
+    argv.append(f"--validation={held_out}")
     assert train.main(argv) == 0
     assert _log_steps(own_run) == [1, 2, 3]
+    rows = [json.loads(line) for line in validation.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3] and rows[-1]["mpjpe_mm"] > 0
     printed = capsys.readouterr().out
     assert "train.steps: 2 -> 3" in printed and "(1 updates" in printed
     weights = own_run / "model.weights.h5"
@@ -169,24 +177,40 @@ def test_bad_input_is_named(arguments, code, message, dataset, tmp_path, capsys)
     assert filled(message) in capsys.readouterr().err
 
 
-def test_sigterm_saves_and_exits_with_zero(dataset, tmp_path):
-    """A real process, as a scheduler would stop it."""
-    workdir = tmp_path / "run"
+def _start(workdir, dataset, *more):
+    """Starts a real process."""
     command = [sys.executable, "-m", "metrabs_like.cli.train", f"--workdir={workdir}"]
-    command += [f"--sources=kp3d:{dataset}:4", *TINY_RUN, "--train_steps=100000"]
-    process = subprocess.Popen(
-        command,
+    return subprocess.Popen(
+        [*command, f"--sources=kp3d:{dataset}:4", *TINY_RUN, *more],
         cwd=pathlib.Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
+
+
+def _wait_for_rows(process, workdir, n_rows):
+    log = workdir / "log.csv"
+    deadline = time.monotonic() + 600  # a busy machine may need minutes to start TensorFlow
+    while not (log.exists() and log.read_text().count("\n") > n_rows):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _rows(workdir):
+    """All that was logged, as it was printed, but times."""
+    with open(workdir / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    times = ("images_per_second", "data_wait_share")
+    return [{key: row[key] for key in row if key not in times} for row in rows]
+
+
+def test_sigterm_saves_and_exits_with_zero(dataset, tmp_path):
+    """As a scheduler would stop it."""
+    workdir = tmp_path / "run"
+    process = _start(workdir, dataset, "--train_steps=100000")
     try:
-        log = workdir / "log.csv"
-        deadline = time.monotonic() + 600  # a busy machine may need minutes to start TensorFlow
-        while not (log.exists() and log.read_text().count("\n") > 2):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+        _wait_for_rows(process, workdir, 2)
         process.send_signal(signal.SIGTERM)
         printed, _ = process.communicate(timeout=600)
     finally:
@@ -195,3 +219,25 @@ def test_sigterm_saves_and_exits_with_zero(dataset, tmp_path):
     step = int(printed.split("saved at step ")[1].split()[0])
     assert (workdir / "checkpoints" / f"step-{step}.index").exists()
     assert (workdir / "model.weights.h5").exists()
+
+
+def test_killed_run_goes_on_to_the_losses_of_an_uninterrupted_one(dataset, tmp_path, capsys):
+    """SIGKILL at a moment that differs from run to run; the digits are the same, not just close."""
+    settings = ("--train_steps=16", "--train_checkpoint_every=3")
+    assert run_train(tmp_path / "whole", dataset, *settings) == 0
+    cut = tmp_path / "cut"
+    process = _start(cut, dataset, *settings)
+    try:
+        _wait_for_rows(process, cut, 4)
+        time.sleep(random.SystemRandom().uniform(0, 0.1))
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL and 4 <= len(_rows(cut)) < 16
+    capsys.readouterr()
+    assert run_train(cut, dataset, *settings) == 0
+    n_updates = int(re.search(r"finished at step 16 \((\d+) updates", capsys.readouterr().out)[1])
+    assert 0 < n_updates <= 16 - 3
+    whole = _rows(tmp_path / "whole")
+    assert len(whole) == 16 and float(whole[-1]["loss"]) != float(whole[0]["loss"])
+    assert _rows(cut) == whole

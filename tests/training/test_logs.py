@@ -44,6 +44,22 @@ def test_new_column_keeps_the_old_rows(tmp_path):
     assert path.read_text().splitlines() == ["step,a,b", "1,1,", "2,2,3", "3,,4"]
 
 
+def test_json_rows_after_the_last_step_and_torn_rows_are_dropped(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    log = logs.JsonLinesLog(path)
+    log.drop_rows_after(5)
+    assert not path.exists()
+    for step in (5, 10, 15):
+        log.write({"step": step, "error": step / 4})
+    whole = path.read_text()
+    for length in range(len(whole) + 1):
+        path.write_text(whole[:length])
+        log.drop_rows_after(10)
+        n_complete = min(whole[:length].count("\n"), 2)
+        assert path.read_text().splitlines() == whole.splitlines()[:n_complete]
+        assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
 def test_no_workdir_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     log = logs.RunLogs(None, 0)
