@@ -3,7 +3,6 @@
 Conventions: every key carries its unit; pixels are those of the crop; shares lie in 0..1.
 """
 
-import json
 import os
 
 import numpy as np
@@ -12,6 +11,7 @@ import tensorflow as tf
 from metrabs_like import units
 from metrabs_like.cli.baselines import MeanPerson
 from metrabs_like.cli.models import TrainedModel
+from metrabs_like.data.dataset_info import write_json_atomically
 from metrabs_like.geometry.camera import project_pose
 from metrabs_like.metrics.accumulate import MetricSums
 from metrabs_like.viz.reliability import save_error_vs_uncertainty, spearman_correlation
@@ -130,6 +130,7 @@ def report(trained: TrainedModel, dataset_dir: str, model, baseline, mean_person
         "model": trained.name,
         "dataset": dataset_dir,
         "n_people": model.n_people,
+        "protocol": protocol(trained),
         "metrics": metrics,
     }
     if per_joint is not None:
@@ -150,6 +151,21 @@ def report(trained: TrainedModel, dataset_dir: str, model, baseline, mean_person
             key: metrics[key] / numbers[key] for key in ROWS if numbers.get(key)
         }
     return content
+
+
+def protocol(trained: TrainedModel) -> dict:
+    """Says how the numbers were measured; only those of one protocol may be compared."""
+    return {
+        "root": trained.config.root_joint or "mean of the valid points",
+        "mpjpe": "protocol 1: both poses relative to their own root, no rotation, no scale",
+        "pa_mpjpe": "protocol 2: best rotation, translation and scale per person, no reflection",
+        "absolute_error": "camera frame, nothing aligned",
+        "averaged_over": "valid points of the whole data set",
+        "units": "that of each key's ending: mm, m, px of the crop; others are shares in 0..1",
+        "crop_side_px": trained.config.proc_side,
+        "boxes": "of the data set",
+        "test_time_augmentation": "none",
+    }
 
 
 def scalars(metrics: dict) -> dict:
@@ -195,9 +211,7 @@ def save(content: dict, output_dir: str, model: Measurement) -> list[str]:
       The paths written.
     """
     path = os.path.join(output_dir, "evaluation.json")
-    with open(path, "w") as file:
-        json.dump(_without_nan(content), file, indent=2)
-        file.write("\n")
+    write_json_atomically(path, _without_nan(content))
     errors = model.values("point_error_m")
     if not errors.size:
         return [path]

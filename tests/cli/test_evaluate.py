@@ -27,6 +27,10 @@ def test_report_stands_beside_the_baseline(finished_run, held_out, tmp_path, cap
     model, baseline = content["metrics"], content["baseline"]["metrics"]
     for key in evaluation.ROWS:
         assert np.isfinite(model[key]) and np.isfinite(baseline[key])
+    assert content["protocol"]["root"] == "mean of the valid points"
+    assert content["protocol"]["crop_side_px"] == 64
+    assert "no reflection" in content["protocol"]["pa_mpjpe"]
+    assert "no rotation" in content["protocol"]["mpjpe"]
     ratio = content["ratio_to_baseline"]["mpjpe_mm"]
     np.testing.assert_allclose(ratio, model["mpjpe_mm"] / baseline["mpjpe_mm"])
     per_joint = content["mpjpe_per_joint_mm"]
@@ -69,6 +73,14 @@ def test_angular_height_is_the_box_over_the_focal_length(dataset):
     # Boxes hold the body's surface and end at the image border; joints lie inside the one and pass
     # the other, so that only the size on the whole must agree.
     assert 0.7 < np.median(measured / extent) < 1.4
+
+
+def test_report_that_cannot_be_written_keeps_the_one_before(tmp_path):
+    path = tmp_path / "evaluation.json"
+    path.write_text("before")
+    with pytest.raises(TypeError):
+        evaluation.save({"metrics": {}, "what": object()}, str(tmp_path), None)
+    assert path.read_text() == "before"
 
 
 def test_joint_table_counts_what_was_not_measured():
