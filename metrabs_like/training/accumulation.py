@@ -195,7 +195,7 @@ class UpdateGradients:
 
     def _clipped(self, gradients, scale):
         """Undoes the loss scale and clips to the global norm; returns the norm before clipping."""
-        if self._config.precision == "float16":
+        if self._config.is_loss_scaled:
             gradients = [gradient / scale for gradient in gradients]
         norm = tf.linalg.global_norm(gradients)
         if self._config.clip_norm:

@@ -120,6 +120,11 @@ class TrainConfig:
             if not 0 <= value < 1:
                 raise ValueError(f"{field}={value}: must be at least 0 and below 1.")
 
+    @property
+    def is_loss_scaled(self) -> bool:
+        """Whether the loss is scaled, which only gradients in float16 need."""
+        return self.precision == "float16"
+
     def to_json(self) -> str:
         """Returns the settings as JSON text, one line a field."""
         return json.dumps(dataclasses.asdict(self), indent=2)

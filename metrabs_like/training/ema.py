@@ -39,12 +39,6 @@ class WeightAverage(tf.Module):
             for i, v in enumerate(self._weights)
         ]
 
-    def reset(self):
-        """Sets the average to the weights' present values and forgets the updates."""
-        self.n_updates.assign(0)
-        for average, weight in zip(self.averages, self._weights, strict=True):
-            average.assign(tf.convert_to_tensor(weight))
-
     def update(self):
         """Moves the average towards the weights; call once per update, outside replica context."""
         if not self.momentum:

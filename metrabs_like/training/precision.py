@@ -2,8 +2,8 @@
 
 Keras 2.15 and Keras 3 wrap optimizers for loss scaling in two incompatible ways
 (`LossScaleOptimizer` with `get_scaled_loss`, and with `scale_loss`), and neither fits the legacy
-optimizers of TensorFlow Addons. `LossScale` is the bridge: it scales the loss and gradients in the
-training step itself, in the same way for every optimizer of both lanes.
+optimizers of TensorFlow Addons. `LossScale` is the bridge: the training step itself scales the loss
+and unscales the gradients, in the same way for every optimizer of both lanes.
 """
 
 from __future__ import annotations
@@ -54,17 +54,6 @@ class LossScale(tf.Module):
             _INITIAL_SCALE if enabled else 1.0, trainable=False, dtype=tf.float32, name="scale"
         )
         self.good_steps = tf.Variable(0, trainable=False, dtype=tf.int64, name="good_steps")
-
-    def scaled(self, loss):
-        """Returns the loss times the scale."""
-        return loss * self.scale if self.enabled else loss
-
-    def unscaled(self, gradients):
-        """Returns the list of gradients of a scaled loss, divided by the scale."""
-        if not self.enabled:
-            return gradients
-        inverse = 1.0 / self.scale
-        return [gradient * inverse for gradient in gradients]
 
     def update(self, is_finite):
         """Adapts the scale to an update's outcome (bool scalar); call once per update."""

@@ -115,7 +115,7 @@ class TrainStep(tf.Module):
         self._average = average
         self._model_state = resource_variables(model_state)
         self._gradients = accumulation.UpdateGradients(self._objectives, config, prepare)
-        self.loss_scale = LossScale(enabled=config.precision == "float16")
+        self.loss_scale = LossScale(enabled=config.is_loss_scaled)
         for name in ("step", "skipped_nonfinite", "skipped_empty", "consecutive_skips"):
             setattr(self, name, tf.Variable(0, trainable=False, dtype=tf.int64, name=name))
         with self._strategy.scope():

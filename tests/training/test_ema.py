@@ -44,15 +44,6 @@ def test_no_momentum_means_the_weights_themselves():
     assert average.averages == []
 
 
-def test_reset_starts_from_the_present_weights():
-    weight = tf.Variable([1.0])
-    average = WeightAverage([weight], momentum=0.9)
-    average.update()
-    weight.assign([7.0])
-    average.reset()
-    assert average.averages[0].numpy() == [7.0] and int(average.n_updates) == 0
-
-
 def test_integer_weights_stay_as_they_are():
     counter = tf.Variable(3)
     average = WeightAverage([counter, tf.Variable(1.0)], momentum=0.9)
