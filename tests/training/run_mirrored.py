@@ -82,11 +82,15 @@ def resumed_equals_whole():
         return rest.resumed_from, whole.logs["loss"] == rest.logs["loss"], same
 
 
-if __name__ == "__main__":
+def strategies():
+    """Splits the CPU in two logical ones; returns the strategies of one of them and of both."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    one = training.make_strategy("none")
-    two = training.make_strategy("mirrored")
+    return training.make_strategy("none"), training.make_strategy("mirrored")
+
+
+if __name__ == "__main__":
+    one, two = strategies()
     results = {"n_replicas": two.num_replicas_in_sync}
     for optimizer in sys.argv[1:]:
         single = losses_and_weights(one, 1, optimizer)

@@ -17,13 +17,18 @@ REPO = pathlib.Path(__file__).parents[2]
 IS_ADDONS_LANE = tf.__version__.startswith("2.15.")
 
 
+def results_of(script, *arguments):
+    """Runs a script of this folder, which prints one JSON line."""
+    environment = dict(os.environ, PYTHONPATH=str(REPO), TF_CPP_MIN_LOG_LEVEL="3")
+    command = [sys.executable, str(REPO / "tests/training" / script), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def test_mirrored_gives_the_single_device_numbers():
     optimizers = ["adamw", "tfa.RectifiedAdam"] if IS_ADDONS_LANE else ["adamw"]
-    environment = dict(os.environ, PYTHONPATH=str(REPO), TF_CPP_MIN_LOG_LEVEL="3")
-    command = [sys.executable, str(REPO / "tests/training/run_mirrored.py"), *optimizers]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-4000:]
-    results = json.loads(done.stdout.splitlines()[-1])
+    results = results_of("run_mirrored.py", *optimizers)
     assert results["n_replicas"] == 2
     for optimizer in optimizers:
         assert results[f"{optimizer} step"] == 3
@@ -32,6 +37,16 @@ def test_mirrored_gives_the_single_device_numbers():
     error, n_replicas = results["moving"]
     assert n_replicas == 2 and error < 1e-6
     assert results["resumed"] == [12, True, True]
+
+
+def test_metrabs_in_parts_and_mirrored_gives_the_single_device_numbers():
+    """Real network, both annotation kinds, people with all and with few valid points."""
+    results = results_of("run_mirrored_metrabs.py")
+    assert results["n_replicas"] == 2
+    assert {"loss", "grad_norm", "kp3d/loss3d_abs", "kp2d/loss2d"} <= set(results["terms"])
+    for name in ("k=2", "mirrored"):
+        logs, weights = results[name]
+        assert logs < 1e-4 and weights < 1e-4, name
 
 
 def free_ports(n):
