@@ -7,11 +7,12 @@ the last being `return app.run_command(define_flags, run, argv, __doc__)`. Its f
 Conventions: exit code 0 done, 1 the work could not be done, 2 the command line is wrong.
 """
 
+import contextlib
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 
@@ -112,6 +113,22 @@ def writable_folder(path: str, flag: str) -> str:
             f"--{flag}={path} cannot be written to ({reason}): name a folder that you own"
         ) from error
     return path
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Yields a hidden file beside `path` that takes its place at the end, if all went well.
+
+    An earlier file is never half overwritten.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{os.getpid()}-{name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
 
 
 def _is_tensorflow_error(error) -> bool:

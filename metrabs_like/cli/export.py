@@ -38,23 +38,16 @@ def run(values: flags.FlagValues) -> None:
     trained = models.load(values.model)
     saved_model = os.path.join(output_dir, SAVED_MODEL)
     serving.save(trained.predictor(), saved_model)
-    _save_keras(trained.model, os.path.join(output_dir, KERAS_FILE))
-    with open(os.path.join(output_dir, CONFIG_FILE), "w") as file:
+    with app.replacing(os.path.join(output_dir, KERAS_FILE)) as temporary:
+        trained.model.save(temporary)
+    with (
+        app.replacing(os.path.join(output_dir, CONFIG_FILE)) as temporary,
+        open(temporary, "w") as file,
+    ):
         file.write(trained.config.to_json() + "\n")
     for name in (SAVED_MODEL, KERAS_FILE, CONFIG_FILE):
         print(f"written: {os.path.join(output_dir, name)}")
     print(f"predict with: metrabs-like-predict --model={saved_model} --image=FILE --output_dir=DIR")
-
-
-def _save_keras(model, path):
-    """Writes beside the target, then renames: an earlier file is never half overwritten."""
-    temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}-{os.path.basename(path)}")
-    try:
-        model.save(temporary)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def main(argv=None) -> int:

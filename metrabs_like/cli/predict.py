@@ -215,7 +215,8 @@ def write(stem: str, content: dict, image: np.ndarray, poses: estimators.Poses) 
         f"{stem}_3d.png": plot,
     }
     for path, writer in writers.items():
-        _replace(path, writer)
+        with app.replacing(path) as temporary:
+            writer(temporary)
     return list(writers)
 
 
@@ -260,17 +261,6 @@ def _write_bytes(path, content):
     """Writes a whole file."""
     with open(path, "wb") as file:
         file.write(content)
-
-
-def _replace(path, writer):
-    """Writes beside the target, then renames: an earlier file is never half overwritten."""
-    temporary = f"{path}.{os.getpid()}.part"
-    try:
-        writer(temporary)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def main(argv=None) -> int:

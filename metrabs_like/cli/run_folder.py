@@ -9,7 +9,7 @@ import json
 import os
 from types import ModuleType
 
-from metrabs_like.cli import systems
+from metrabs_like.cli import app, systems
 from metrabs_like.data.pipeline import PipelineConfig
 from metrabs_like.training import checkpoints
 from metrabs_like.training.config import TrainConfig
@@ -161,7 +161,5 @@ def _rebuilt(config_class, values):
 
 
 def _write(path, text):
-    temporary = f"{path}.tmp-{os.getpid()}"
-    with open(temporary, "w") as file:
+    with app.replacing(path) as temporary, open(temporary, "w") as file:
         file.write(text)
-    os.replace(temporary, path)

@@ -3,8 +3,8 @@
   metrabs-like-train --flagfile=flags/metrabs/demo.flags --workdir=runs/demo
 
 The work folder receives `run.flags` (repeats this command), `config.json`, `log.csv`,
-`tensorboard/`, `checkpoints/` and `model.weights.h5` (averaged weights). SIGTERM saves and ends
-with exit code 0.
+`curves.png`, `tensorboard/`, `checkpoints/` and `model.weights.h5` (averaged weights). SIGTERM
+saves and ends with exit code 0.
 """
 
 import dataclasses
@@ -19,12 +19,14 @@ from metrabs_like.data import pipeline
 from metrabs_like.data.dataset_info import DatasetInfo
 from metrabs_like.training import distribution, optimizers
 from metrabs_like.training.config import TrainConfig
-from metrabs_like.training.logs import JsonLinesLog
+from metrabs_like.training.logs import LOG_NAME, JsonLinesLog
 from metrabs_like.training.loop import Action, train
 from metrabs_like.training.precision import precision_scope
 from metrabs_like.training.step import make_objective
+from metrabs_like.viz.curves import save_training_curves
 
 VALIDATION_FILE = "validation.jsonl"
+CURVES_FILE = "curves.png"
 _DERIVED_FROM_MODEL = ("proc_side",)
 
 
@@ -133,6 +135,10 @@ def run(values: flags.FlagValues) -> None:
             strategy=strategy,
             on_start=on_start,
         )
+    log = os.path.join(workdir, LOG_NAME)
+    if os.path.exists(log):
+        with app.replacing(os.path.join(workdir, CURVES_FILE)) as picture:
+            save_training_curves(picture, log)
     _print_summary(summary, workdir)
 
 

@@ -15,6 +15,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+LOG_NAME = "log.csv"
+
 
 class LogWindow(tf.train.experimental.PythonState):
     """Sums of the logged values since the last row; skipped updates do not count."""
@@ -133,7 +135,7 @@ class RunLogs:
         """Opens the files in `workdir`; None writes nothing."""
         self._csv = self._writer = None
         if workdir is not None:
-            self._csv = CsvLog(pathlib.Path(workdir) / "log.csv", last_step)
+            self._csv = CsvLog(pathlib.Path(workdir) / LOG_NAME, last_step)
             self._writer = tf.summary.create_file_writer(str(pathlib.Path(workdir) / "tensorboard"))
 
     def write(self, step: int, values: dict[str, float]):

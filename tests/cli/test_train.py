@@ -30,7 +30,7 @@ def test_folder_repeats_and_describes_the_run(finished_run, dataset):
     run = run_folder.load(finished_run)
     assert run.system == "metrabs" and run.train.steps == 2 and run.model.proc_side == 64
     assert run.sources == (f"kp3d:{dataset}:4",)
-    for name in ("run.flags", "model.weights.h5", "checkpoints", "tensorboard"):
+    for name in ("run.flags", "model.weights.h5", "checkpoints", "tensorboard", "curves.png"):
         assert os.path.exists(os.path.join(finished_run, name))
 
 
