@@ -228,4 +228,5 @@ def test_waiting_for_data_is_measured(tmp_path):
     summary, _ = run_toy.run(None, data=batch.map(wait), steps=20)
     fast, _ = run_toy.run(None, data=batch.cache().prefetch(4), steps=20)
     assert summary.logs["data_wait_share"] > 0.6 > fast.logs["data_wait_share"]
-    assert summary.logs["images_per_second"] < 8 / 0.03
+    # one of the 20 waits may lie before the clock starts
+    assert summary.logs["images_per_second"] < 20 / 19 * 8 / 0.03
