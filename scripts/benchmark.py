@@ -19,7 +19,7 @@ import traceback
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "benchmarks"
 sys.path.insert(0, str(FOLDER.parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def modules(only):

@@ -6,7 +6,7 @@ windows and labels) grows with it. `python training_memory.py K` is one such pro
 
 import json
 import pathlib
-import resource
+import re
 import subprocess
 import sys
 
@@ -55,11 +55,11 @@ def _measured_apart(k, device):
 
 def _child(k, device):
     """Prints the peak memory of some updates, and what the process had before the first."""
-    sys.path[:0] = [str(_FOLDER.parent), str(_FOLDER.parents[1])]
+    sys.path.insert(0, str(_FOLDER.parents[1]))
     import tensorflow as tf
-    from benchmarks import training_step
 
     from metrabs_like.systems import metrabs
+    from scripts.benchmarks import training_step
 
     with tf.device("/GPU:0" if device == "gpu" else "/CPU:0"):
         config = metrabs.Config(backbone="tiny", proc_side=128, stride=16)
@@ -76,7 +76,9 @@ def _memory_mb(device):
         import tensorflow as tf
 
         return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    # not `ru_maxrss`: a child process starts with its parent's
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
 
 if __name__ == "__main__":
