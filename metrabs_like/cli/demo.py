@@ -196,7 +196,7 @@ def _print_end(output_dir, error, clock):
         print(f"  {key:22}{value:10.2f}")
     print("\npictures and numbers:")
     wanted = (".png", ".jpg", ".json")
-    for folder in ("rendered", "photograph", os.path.join("run", "evaluation")):
+    for folder in ("rendered", "photograph", "run", os.path.join("run", "evaluation")):
         for name in sorted(os.listdir(os.path.join(output_dir, folder))):
             if name.endswith(wanted):
                 print(f"  {os.path.join(output_dir, folder, name)}")
