@@ -11,8 +11,9 @@ import tensorflow as tf
 class PadToOne(tf.keras.layers.Layer):
     """Appends one all-zero example to an empty batch and passes every other batch on unchanged.
 
-    Input: any float or integer tensor `[B, ...]`, B >= 0. Output: `[max(B, 1), ...]`, same dtype.
-    No weights, no masking; computes in the input's dtype. Gradient: flows to the B real examples.
+    Input: any float or integer tensor `[B, ...]`, B >= 0. Output: `[max(B, 1), ...]`; integers keep
+    their dtype, floats get the layer's (as in every Keras layer). No weights, no masking. Gradient:
+    flows to the B real examples.
     """
 
     def call(self, inputs):

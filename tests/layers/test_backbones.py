@@ -55,6 +55,49 @@ def test_tiny_learns_the_context(rng):
     assert np.abs(difference).max() > 0  # beyond the reach of the convolutions
 
 
+def test_tiny_examples_do_not_see_each_other(rng):
+    backbone = build_backbone("tiny", stride=16, width=0.25)
+    images = rng.uniform(size=[3, 64, 64, 3]).astype(np.float32)
+    together = backbone(images, training=False)
+    for i in range(3):
+        alone = backbone(images[i : i + 1], training=False)
+        np.testing.assert_allclose(together[i], alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_tiny_takes_every_multiple_of_its_stride_in_one_trace():
+    backbone, n_traces = build_backbone("tiny", stride=8, width=0.25), []
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
+    def call(image):
+        n_traces.append(1)
+        return backbone(image, training=False)
+
+    shapes = [call(tf.zeros([n, h, w, 3])).shape for n, h, w in ((1, 64, 64), (2, 72, 104))]
+    assert [tuple(shape) for shape in shapes] == [(1, 8, 8, 32), (2, 9, 13, 32)]
+    assert len(n_traces) == 1
+
+
+def test_tiny_trains_every_variable_and_its_statistics(rng):
+    backbone = build_backbone("tiny", stride=16, width=0.25)
+    images = rng.uniform(size=[4, 64, 64, 3]).astype(np.float32)
+    statistics = [v.numpy() for v in backbone.non_trainable_variables]
+    with tf.GradientTape() as tape:
+        features = backbone(images, training=True)
+        loss = tf.reduce_sum(features * rng.normal(size=features.shape).astype(np.float32))
+    for gradient in tape.gradient(loss, backbone.trainable_variables):
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+    for before, variable in zip(statistics, backbone.non_trainable_variables, strict=True):
+        assert np.abs(variable.numpy() - before).max() > 0
+
+
+def test_tiny_is_the_same_after_keras_saved_it(rng, tmp_path):
+    backbone = build_backbone("tiny", stride=32, width=0.25)
+    backbone.save(tmp_path / "tiny.keras")
+    images = rng.uniform(size=[2, 64, 64, 3]).astype(np.float32)
+    again = tf.keras.models.load_model(tmp_path / "tiny.keras")
+    np.testing.assert_array_equal(again(images), backbone(images))
+
+
 @pytest.mark.parametrize(
     ("name", "kwargs", "named"),
     [

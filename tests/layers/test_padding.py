@@ -42,6 +42,34 @@ def test_empty_batch_gives_zero_gradients():
         np.testing.assert_array_equal(gradient, np.zeros(gradient.shape, np.float32))
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"), [("uint8", "uint8"), ("int32", "int32"), ("float64", "float32")]
+)
+def test_types_are_those_of_keras(given, wanted):
+    for batch in (0, 2):
+        assert PadToOne()(tf.zeros([batch, 3], given)).dtype == wanted
+        assert PadToOne(dtype="float16")(tf.ones([batch, 3])).dtype == "float16"
+
+
+def test_gradient_reaches_the_real_examples_alone(rng):
+    x = tf.constant(rng.normal(size=(3, 2)), tf.float32)
+    weights = rng.normal(size=(3, 2)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        padded = PadToOne()(x)
+        loss = tf.reduce_sum(SliceToBatch()([padded, x[:2]]) * weights[:2])
+    np.testing.assert_array_equal(tape.gradient(loss, x), [*weights[:2], [0, 0]])
+
+
+def test_saved_network_still_answers_an_empty_batch(rng, tmp_path):
+    network = _network()
+    network.save(tmp_path / "padded.keras")
+    again = tf.keras.models.load_model(tmp_path / "padded.keras")
+    assert again(tf.zeros([0, 4, 4, 3])).shape == (0, 4, 4, 5)
+    x = rng.normal(size=(2, 4, 4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(again(x), network(x))
+
+
 def test_unknown_batch_traces_once():
     network, n_traces = _network(), []
 
