@@ -72,6 +72,8 @@ def run(values: flags.FlagValues) -> None:
         )
     if info.counts["n_people"]:
         print(f"train with: {_training_flags(info, values.output_dir)}")
+    else:
+        print("no person in any image: there is nothing to train on")
 
 
 def _training_flags(info, folder):

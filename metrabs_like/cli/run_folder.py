@@ -16,7 +16,7 @@ from metrabs_like.training.config import TrainConfig
 
 CONFIG_FILE = "config.json"
 FLAGS_FILE = "run.flags"
-WEIGHTS_FILE = "model.weights.h5"
+WEIGHTS_FILE = checkpoints.WEIGHTS_NAME
 # Settings of the training that a run keeps from its first checkpoint on: with others its numbers
 # would change without a word, or its checkpoints would not fit.
 _KEPT = ("grad_accum_steps", "optimizer", "precision", "seed")
@@ -47,13 +47,14 @@ class Run:
 
     def to_dict(self) -> dict:
         """Returns the run as JSON values."""
-        return {
+        values = {
             "system": self.system,
             "model": dataclasses.asdict(self.model),
             "train": dataclasses.asdict(self.train),
             "pipeline": dataclasses.asdict(self.pipeline),
             "sources": list(self.sources),
         }
+        return json.loads(json.dumps(values))  # tuples become the lists that a file gives back
 
 
 def save(run: Run, workdir: str, flagfile: str) -> None:
@@ -88,7 +89,7 @@ def load(workdir: str) -> Run:
         )
     except FileNotFoundError as error:
         raise ValueError(
-            f"--workdir={workdir} holds no {CONFIG_FILE}: name the --workdir of a training run"
+            f"{workdir} holds no {CONFIG_FILE}: name the folder of a training run"
         ) from error
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
@@ -119,7 +120,7 @@ def check_continues(run: Run, workdir: str) -> list[str]:
     """
     if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
         return []
-    old, new = load(workdir).to_dict(), json.loads(json.dumps(run.to_dict()))
+    old, new = load(workdir).to_dict(), run.to_dict()
     parts = ("system", "sources", "model", "pipeline")
     changes = [text for part in parts for text in _differences(part, old[part], new[part])]
     harmless = _differences("train", old["train"], new["train"])
@@ -141,10 +142,17 @@ def _differences(part, old, new):
     if not isinstance(old, dict):
         return [f"{part}: {old} -> {new}"] if old != new else []
     return [
-        f"{part}.{key}: {old.get(key)} -> {new.get(key)}"
+        f"{part}.{key}: {_shown(old.get(key))} -> {_shown(new.get(key))}"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
+
+
+def _shown(value):
+    """A value for a message; of an own skeleton its name and size."""
+    if isinstance(value, dict):
+        return f"{value.get('name')} ({len(value.get('joint_names', ()))} joints)"
+    return value
 
 
 def _kept(train):

@@ -250,9 +250,9 @@ def _opened(source, skeleton):
     if max(index_map(own, skeleton)) < 0:
         raise ValueError(
             f"Source {source.path} (skeleton {own.name!r}) has no joint of the model's skeleton "
-            f"{skeleton.name!r}; train the union "
-            f"{skeleton.name}+{os.path.join(source.path, FILE_NAME)}, or prepare the data with a "
-            "skeleton whose suffix is that of the joints' definitions (smpl, coco, ...)."
+            f"{skeleton.name!r}; add +{os.path.join(source.path, FILE_NAME)} to the trained "
+            "skeleton, or prepare the data with a skeleton whose suffix is that of the joints' "
+            "definitions (smpl, coco, ...)."
         )
     return info
 

@@ -6,7 +6,7 @@ it float64 (tests).
 
 import tensorflow as tf
 
-_NO_SIZE = -1  # stands for a missing dimension, equals no size
+_NO_SIZE = -1  # stands for a missing dimension
 
 
 def as_float(value, like=None):
@@ -107,6 +107,9 @@ def _assert_sizes(name, tensor, dims, actual, expected):
     wanted = tf.stack(wanted + [_NO_SIZE] * (tensor.shape.rank is None and "..." not in dims))
     # int32 arithmetic stays in host memory on a GPU; a reduction of bools would wait for the device
     mismatch = tf.reduce_sum(tf.abs(actual - wanted))
+    if tensor.shape.rank is None:  # a dimension that is missing would agree with itself
+        n_named = len(dims) - ("..." in dims)
+        mismatch += tf.reduce_sum(tf.maximum(-actual[:n_named], 0))
     data = [f"`{name}` has shape", tf.shape(tensor), f"but [{', '.join(dims)}] is expected:"]
     data += [wanted, f"; pass {remedy or 'these sizes'}"]
     tf.raw_ops.Assert(condition=tf.equal(mismatch, 0), data=data, summarize=16)

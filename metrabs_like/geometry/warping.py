@@ -178,7 +178,7 @@ def warp_images(
         False where XLA is absent or shapes keep changing.
 
     Returns:
-      float32 `[B, side, side, C]`, 0..1, zero outside the window. B may be zero.
+      float32 `[B, side, side, C]`, 0..1 up to rounding, zero outside the window. B may be zero.
 
     Gradient: to float windows.
     """
@@ -208,7 +208,8 @@ def bilinear_sample(images, points):
       points: float `[B, ..., 2]`, px; NaN and far-away points give zero.
 
     Returns:
-      float32 `[B, ..., C]`, 0..1. Within one pixel of the border the value fades to zero.
+      float32 `[B, ..., C]`, 0..1 up to rounding. Within one pixel of the border the value fades to
+      zero.
 
     Gradient: to float images, and to the points (through the weights).
     """

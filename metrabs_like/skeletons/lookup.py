@@ -62,10 +62,24 @@ def get(name: str) -> Skeleton:
     if name.endswith(".json") and ("+" not in name or Path(name).exists()):
         return load(name)
     if "+" in name:
-        return union(*(get(part) for part in name.split("+")))
+        return union(*(get(part) for part in _parts(name)))
     close = difflib.get_close_matches(name, BUILTIN, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ValueError(
         f"skeleton name {name!r} is unknown; {hint}Known are {', '.join(BUILTIN)}, unions of them "
         "such as 'smpl_24+coco_17', and paths of .json files."
     )
+
+
+def _parts(name):
+    """Splits at `+`, except inside the path of a file that is there."""
+    parts, pieces = [], name.split("+")
+    while pieces:
+        n = next((n for n in range(len(pieces), 1, -1) if _is_file("+".join(pieces[:n]))), 1)
+        parts.append("+".join(pieces[:n]))
+        pieces = pieces[n:]
+    return parts
+
+
+def _is_file(text):
+    return text.endswith(".json") and Path(text).exists()

@@ -42,7 +42,8 @@ class TrainConfig:
         inside `training.precision.precision_scope(config.precision)`.
       jit_compile: compile the whole step with XLA; one replica only.
       distribution: `none`, `mirrored` (all local devices) or `multi_worker` (`TF_CONFIG`).
-      seed: of initial weights, data order, augmentation and all else that is drawn.
+      seed: of every random draw of the step; the train command also seeds initial weights and the
+        order of the data with it.
       log_every: updates between log rows (and host synchronizations).
       checkpoint_every: updates between checkpoints; 0 means only at the end.
       checkpoints_kept: how many checkpoints stay on disk.

@@ -84,7 +84,7 @@ def train(
       actions: `Action`s, or bare callables `(step, logs)`, called with each log row.
       strategy: from `distribution.make_strategy`; None for one device.
       on_start: called with the step at which the run goes on, once its state is restored and is
-        known to fit, before anything in `workdir` changes.
+        known to fit, before any file in `workdir` changes.
       progress: show a progress bar.
 
     Returns:

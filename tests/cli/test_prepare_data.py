@@ -78,7 +78,9 @@ def test_the_example_of_the_docs_is_prepared(tmp_path):
 
 
 def test_the_example_of_the_docs_trains_with_the_flags_that_are_printed(tmp_path, capsys):
-    source, out = _folder_of_the_docs(tmp_path / "mine"), tmp_path / "out"
+    source, out = _folder_of_the_docs(tmp_path / "mine"), tmp_path / "a+b"
+    text = (source / "skeleton.json").read_text()
+    (source / "skeleton.json").write_text(text.replace('"suffix": "stick",', ""))
     assert _prepare("--dataset=custom", f"--source_dir={source}", f"--output_dir={out}") == 0
     printed = re.search(r"train with: (.*)", capsys.readouterr().out)[1].split()
     assert printed == [
@@ -88,8 +90,13 @@ def test_the_example_of_the_docs_trains_with_the_flags_that_are_printed(tmp_path
     run, more = tmp_path / "run", ("--train_steps=1", "--metrabs_skeleton=smpl_24+coco_17")
     assert run_train(run, out, *more) == 1
     message = capsys.readouterr().err
-    assert "no joint of the model's skeleton" in message and printed[1].split("=")[1] in message
-    assert run_train(run, out, *more, printed[1], f"--sources=kp3d:{out}:2") == 0
+    assert "no joint of the model's skeleton" in message and f"add +{out}/dataset.json" in message
+    for steps in (1, 2):  # started again, the run goes on
+        more = (f"--train_steps={steps}", printed[1], f"--sources=kp3d:{out}:2")
+        assert run_train(run, out, *more) == 0
+    assert run_train(run, out, *more, "--metrabs_skeleton=smpl_24") == 1
+    refused = capsys.readouterr().err
+    assert "model.skeleton: smpl_24+coco_17+stick (45 joints) -> smpl_24" in refused
     shutil.rmtree(source), shutil.rmtree(out)
     joints = models.load(str(run)).config.joints
     assert joints.joint_names[-4:] == ("pelv_stick", "neck_stick", "lhan_stick", "rhan_stick")

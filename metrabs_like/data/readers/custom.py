@@ -4,6 +4,7 @@ Conventions: docs/own_data.md describes the layout. One line is one image; metre
 (0,0) = centre of the top-left pixel), camera frame x right, y down, z forward.
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -45,6 +46,8 @@ def plan(
       ValueError: if a file is missing or wrong. Wrong lines are found when the tasks run.
     """
     joints = skeletons.get(skeleton or os.path.join(source_dir, "skeleton.json"))
+    if not joints.suffix and not joints.parts:  # a union keeps its members' joints apart by it
+        joints = dataclasses.replace(joints, suffix=joints.name)
     annotations = annotations or "annotations.jsonl"
     path = os.path.join(source_dir, annotations)
     offsets, has_3d = _index(path)
