@@ -49,7 +49,7 @@ def run(values: flags.FlagValues) -> None:
     )
     source = _baseline_source(values, trained) if info.kind == "kp3d" else None
     mean_person = None
-    with pipeline.damage_named([values.dataset] + [source] * bool(source)):
+    with pipeline.damage_named(filter(None, (values.dataset, source))):
         if source:
             mean_person = baselines.measure(source, crops, skeleton, values.baseline_people)
         model, baseline = evaluation.measure(trained, dataset, info.kind, mean_person)
