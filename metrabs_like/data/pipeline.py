@@ -199,25 +199,6 @@ def damage_named(source_paths):
         raise
 
 
-def prefetch_to_gpu(dataset: tf.data.Dataset, n_batches: int = 2) -> tf.data.Dataset:
-    """Copies batches to the first GPU ahead of their use, where there is one.
-
-    The iterator of the result cannot be saved in a checkpoint: use it for evaluation, or for
-    training without resuming. (A training loop on the plain data set overlaps the copies too, since
-    TensorFlow queues them beside the running step.)
-
-    Args:
-      dataset: of numeric tensors (a GPU holds no strings); nothing may be applied after this.
-      n_batches: batches kept on the GPU.
-
-    Returns:
-      The data set on the GPU, or the same data set where there is no GPU.
-    """
-    if not tf.config.list_physical_devices("GPU"):
-        return dataset
-    return dataset.apply(tf.data.experimental.prefetch_to_device("/gpu:0", n_batches))
-
-
 def _planned_source(source, index, config, skeleton, seed):
     """Streams batches of labels and window plans of one training source."""
     info = _opened(source, skeleton)

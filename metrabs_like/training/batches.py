@@ -27,6 +27,20 @@ def n_examples(batch) -> int:
     return int(leaves[0].shape[0]) if leaves else 0
 
 
+def on_device(batch, device: str):
+    """Copies an eager batch to a device; the copy is queued beside what the device is computing.
+
+    Args:
+      batch: nest of tensors.
+      device: its name, e.g. "/GPU:0".
+
+    Returns:
+      The same nest on the device; strings, which no GPU holds, as they were.
+    """
+    with tf.device(device):
+        return tf.nest.map_structure(lambda x: x if x.dtype == tf.string else tf.identity(x), batch)
+
+
 def check_divisible(batch, n_parts: int, reason: str):
     """Raises unless every leaf's statically known first dimension divides into `n_parts`.
 

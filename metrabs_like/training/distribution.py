@@ -70,6 +70,12 @@ def worker_seed(seed: int, strategy) -> int:
     return seed + 1_000_003 * worker_index(strategy)
 
 
+def single_gpu(strategy) -> str | None:
+    """Returns the name of the GPU that a run of one replica uses, None where there is no such."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return gpus[0].name if gpus and strategy.num_replicas_in_sync == 1 else None
+
+
 def n_local_replicas(strategy) -> int:
     """Counts the replicas that this process feeds."""
     if strategy.num_replicas_in_sync == 1:

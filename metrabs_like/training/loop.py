@@ -114,6 +114,7 @@ class _Run:
         self.model = model
         self.objectives = objectives
         self.workdir = None if workdir is None else checkpoints.make_folder(workdir)
+        self.device = distribution.single_gpu(self.strategy)
         self.is_chief = distribution.worker_index(self.strategy) == 0
         self.average = ema.WeightAverage(model.weights, config.ema_momentum, config.ema_warmup)
         self.train_step: TrainStep = make_train_step(
@@ -221,9 +222,7 @@ class _Run:
         while self.step < goal and not stop.is_set():
             pending = []
             for _ in range(goal - self.step):
-                batch = self.clock.timed_next(self.iterator)
-                self.clock.n_examples += batches.n_examples(batch)
-                pending.append(self.train_step(batch))
+                pending.append(self.train_step(self._next_batch()))
                 bar.update(1)
                 if stop.is_set():
                     break
@@ -232,6 +231,12 @@ class _Run:
                 self.window.add(self.train_step.log_names, tf.stack(pending).numpy())
             self.step = int(self.train_step.step.numpy())
             self._check_skips()
+
+    def _next_batch(self):
+        """Fetches a batch while a GPU still computes the update before, and copies it there."""
+        batch = self.clock.timed_next(self.iterator)
+        self.clock.n_examples += batches.n_examples(batch)
+        return batches.on_device(batch, self.device) if self.device else batch
 
     def _check_skips(self):
         n = int(self.train_step.consecutive_skips.numpy())

@@ -161,19 +161,6 @@ def test_eval_is_complete_ordered_and_plain(toy_dir):
     assert spot_errors(batches[0], 96).max() < 0.5
 
 
-def test_prefetch_without_a_gpu_changes_nothing(toy_dir, monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    dataset = train([f"kp3d:{toy_dir}:2"])
-    assert pipeline.prefetch_to_gpu(dataset) is dataset
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="needs a GPU")
-def test_prefetch_puts_batches_on_the_gpu(toy_dir):
-    prefetched = pipeline.prefetch_to_gpu(train([f"kp3d:{toy_dir}:2"]))
-    assert "GPU" in next(iter(prefetched))["kp3d"]["window"].device
-
-
 def test_eval_of_nobody_is_empty(tmp_path):
     folder = toy.write_toy(tmp_path, n_shards=1, n_images=2, n_people=(0,))
     assert list(evaluate(folder)) == []

@@ -20,6 +20,20 @@ def test_examples_add_up_over_kinds():
     assert batches.n_examples((tf.zeros([3]), tf.zeros([3]))) == 3
 
 
+def test_copy_to_a_device_keeps_values_and_strings():
+    batch = nest(3, 1)
+    copied = batches.on_device(batch, "/CPU:0")
+    tf.nest.map_structure(np.testing.assert_array_equal, copied, batch)
+    assert copied["kp3d"]["name"] is batch["kp3d"]["name"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="needs a GPU")
+def test_copy_to_a_gpu():
+    copied = batches.on_device(nest(3, 1), "/GPU:0")
+    assert "GPU" in copied["kp2d"]["x"].device and "CPU" in copied["kp3d"]["name"].device
+
+
 def test_parts_are_contiguous_blocks_in_eager_and_graph_mode():
     batch = nest(6, 2)
     parts = batches.split(batch, 2)
