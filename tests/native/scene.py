@@ -1,0 +1,157 @@
+"""Pictures of synthetic people, seen by the cameras of other data sets.
+
+The labels in the camera frame stay what they are: another camera at the same optical centre, which
+looks the same way, only has other intrinsics, another lens and another size.
+"""
+
+import cv2
+import numpy as np
+
+from metrabs_like import skeletons
+from metrabs_like.data.records import Person, Record
+from metrabs_like.data.synthetic import SKELETON_NAME, SyntheticConfig, generate_image
+
+IMAGE_SIDE = 512
+GREY = 127
+_MAX_FOLD_PX = 0.5  # an undistorted pixel that comes back farther off lies where the lens folds
+
+
+def people(n: int, seed: int, *, n_people: int = 1, image_side: int = IMAGE_SIDE) -> list[Record]:
+    """Renders `n` pictures with `n_people` whole people each, with masks and no lens distortion.
+
+    The people stand 2.5 to 5 m away, so that usual cameras see them whole. `points3d` are those of
+    `smpl_24+coco_17`; `joints` picks some by name.
+    """
+    config = SyntheticConfig(
+        n_images=n,
+        image_side=image_side,
+        seed=seed,
+        min_people=n_people,
+        max_people=n_people,
+        min_distance_m=2.5,
+        max_distance_m=5.0,
+        truncation_fraction=0.0,
+        small_fraction=0.0,
+        occluder_fraction=0.0,
+        distortion_fraction=0.0,
+        jpeg_quality=100,
+        with_masks=True,
+    )
+    return [generate_image(config, index) for index in range(n)]
+
+
+def joints(person: Person, names) -> np.ndarray:
+    """Returns `[len(names), 3]`, m: a person's joints by bare names (`lhip`); SMPL's come first."""
+    skeleton = skeletons.get(SKELETON_NAME)
+    known = skeleton.joint_names
+    full = (next(s for s in (f"{n}_smpl", f"{n}_coco") if s in known) for n in names)
+    return np.asarray(person.points3d, np.float64)[[skeleton.index(name) for name in full]]
+
+
+def image(record: Record) -> np.ndarray:
+    """Returns the record's own picture, uint8 `[H, W, 3]`, RGB."""
+    encoded = np.frombuffer(record.image_bytes, np.uint8)
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def photographed(
+    record: Record, intrinsics, distortion_coeffs=None, *, width: int, height: int
+) -> np.ndarray:
+    """Shows the record's picture as another camera at the same place and of the same view would.
+
+    Args:
+      record: of an image without lens distortion.
+      intrinsics: `[3, 3]`, px, of the other camera.
+      distortion_coeffs: its OpenCV coefficients, 5 or 8 (or more); None is none.
+      width: px, of the other camera's picture.
+      height: px.
+
+    Returns:
+      uint8 `[height, width, 3]`, RGB; grey where the record's picture shows nothing.
+    """
+    maps = _source_pixels(record, intrinsics, distortion_coeffs, width, height)
+    border = (GREY, GREY, GREY)
+    return _resampled(image(record), maps, _shrinking(record, intrinsics), border)
+
+
+def mask_as_seen(
+    record: Record, person: Person, intrinsics, distortion_coeffs=None, *, width: int, height: int
+) -> np.ndarray:
+    """Returns a person's mask as the other camera sees it, uint8 0/255 `[height, width]`."""
+    maps = _source_pixels(record, intrinsics, distortion_coeffs, width, height)
+    share = _resampled(whole_mask(record, person), maps, _shrinking(record, intrinsics), 0)
+    return np.where(share > 127, 255, 0).astype(np.uint8)
+
+
+def whole_mask(record: Record, person: Person) -> np.ndarray:
+    """Returns a person's mask over the whole picture of the record, uint8 0/255 `[H, W]`."""
+    encoded = np.frombuffer(person.mask, np.uint8)
+    mask = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+    box = getattr(person, "mask_box", None)
+    if box is None:
+        return mask
+    x, y = np.meshgrid(np.arange(record.width), np.arange(record.height))
+    columns = (x + 0.5 - box[0]) * mask.shape[1] / box[2] - 0.5
+    rows = (y + 0.5 - box[1]) * mask.shape[0] / box[3] - 0.5
+    maps = columns.astype(np.float32), rows.astype(np.float32)
+    share = cv2.remap(mask, *maps, cv2.INTER_LINEAR, borderValue=0)
+    return np.where(share > 127, 255, 0).astype(np.uint8)
+
+
+def pixels(points3d, intrinsics, distortion_coeffs=None) -> np.ndarray:
+    """Projects points `[..., 3]` (m, camera frame) to pixels `[..., 2]`, float64."""
+    points3d = np.asarray(points3d, np.float64)
+    normalized = points3d[..., :2] / points3d[..., 2:]
+    return _to_pixels(_distorted(normalized, distortion_coeffs), intrinsics)
+
+
+def _source_pixels(record, intrinsics, distortion_coeffs, width, height):
+    """For each pixel of the other camera, where the record's picture shows the same; two maps."""
+    if np.any(record.distortion_coeffs):
+        raise ValueError(f"{record.image_id} has lens distortion; take a picture from people().")
+    seen = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float64)
+    inverse = np.linalg.inv(np.asarray(intrinsics, np.float64))
+    distorted = seen @ inverse[:2, :2].T + inverse[:2, 2]
+    normalized = _undistorted(distorted, distortion_coeffs)
+    back = _to_pixels(_distorted(normalized, distortion_coeffs), intrinsics)
+    is_folded = np.abs(back - seen).max(axis=-1) > _MAX_FOLD_PX
+    source = _to_pixels(normalized, record.intrinsics)
+    source[is_folded] = -1e4
+    return np.moveaxis(np.clip(source, -1e4, 1e4), -1, 0).astype(np.float32)
+
+
+def _shrinking(record, intrinsics):
+    """How many pixels of the record's picture fall into one of the other camera's."""
+    return float(record.intrinsics[0][0] / np.asarray(intrinsics)[0][0])
+
+
+def _resampled(picture, maps, shrinking, border):
+    """Looks the picture up; blurred first where it shrinks, so that nothing flickers."""
+    if shrinking > 1:
+        picture = cv2.GaussianBlur(picture, (0, 0), 0.45 * shrinking)
+    return cv2.remap(picture, *maps, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, None, border)
+
+
+def _to_pixels(normalized, intrinsics):
+    intrinsics = np.asarray(intrinsics, np.float64)  # OpenCV itself would ignore a skew
+    return normalized @ intrinsics[:2, :2].T + intrinsics[:2, 2]
+
+
+def _distorted(normalized, coeffs):
+    if coeffs is None or not np.any(coeffs) or not normalized.size:
+        return normalized
+    rays = np.concatenate([normalized, np.ones_like(normalized[..., :1])], axis=-1).reshape(-1, 3)
+    zero, coeffs = np.zeros(3), np.asarray(coeffs, np.float64)
+    return cv2.projectPoints(rays, zero, zero, np.eye(3), coeffs)[0].reshape(normalized.shape)
+
+
+def _undistorted(distorted, coeffs):
+    if coeffs is None or not np.any(coeffs):
+        return distorted
+    criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 50, 1e-9)
+    coeffs, flat = np.asarray(coeffs, np.float64), distorted.reshape(-1, 1, 2)
+    if hasattr(cv2, "undistortPointsIter"):  # OpenCV 4; 5 has one function for both
+        found = cv2.undistortPointsIter(flat, np.eye(3), coeffs, None, None, criteria)
+    else:
+        found = cv2.undistortPoints(flat, np.eye(3), coeffs, criteria=criteria)
+    return np.nan_to_num(found.reshape(distorted.shape), nan=1e6)
