@@ -8,10 +8,26 @@ import hashlib
 import json
 import os
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE_VERSIONS = (1, 2)  # 1 has no masks, body parameters and surface points
 FILE_NAME = "dataset.json"
-KINDS = ("kp3d", "kp2d")
-UNITS = {"points3d": "m", "points2d": "px", "box": "px", "intrinsics": "px", "extrinsics": "m"}
+KINDS = ("param", "kp3d", "dense", "kp2d")
+COUNT_OF_KIND = {
+    "param": "n_people_param",
+    "kp3d": "n_people_3d",
+    "dense": "n_people_dense",
+    "kp2d": "n_people_2d",
+}
+"""Which entry of `DatasetInfo.counts` says how many people a kind can use."""
+UNITS = {
+    "points3d": "m",
+    "points2d": "px",
+    "box": "px",
+    "intrinsics": "px",
+    "extrinsics": "m",
+    "pose_rotvecs": "rad",
+    "translation": "m",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,14 +36,20 @@ class DatasetInfo:
 
     Attributes:
       name: of the data set.
-      kind: "kp3d" (3D points in the camera frame) or "kp2d" (2D points only).
+      kind: the strongest annotation it has: "param" (body-model parameters), "kp3d" (3D points in
+        the camera frame), "dense" (surface points in the image) or "kp2d" (2D points). A source
+        may use any that it has.
       skeleton: a `Skeleton.to_dict()`; its joint names are the order of the stored points.
       licence: one line on what may be done with the data.
       source: how it was made (reader and settings); a resumed run must agree with it.
-      counts: n_images, n_people, n_people_3d and n_people_2d (with at least one valid point),
-        n_skipped.
+      counts: n_images, n_people; n_people_param, n_people_3d, n_people_dense and n_people_2d (with
+        body parameters, at least one such point); n_skipped.
       shards: one dict a shard: file, n_images, n_bytes, sha256 ...
       skipped: `[name, reason]` of each image left out.
+      body_model: `name` and `n_vertices` of the model that body parameters and surface points
+        refer to; empty where there are none.
+      expected: about how many examples the original's log had of this data set, 0 if unknown.
+      dropped: reason -> how many people or images a selection rule left out.
       units: unit of every stored quantity.
       schema_version: version of the record's layout.
     """
@@ -40,6 +62,9 @@ class DatasetInfo:
     counts: dict = dataclasses.field(default_factory=dict)
     shards: list = dataclasses.field(default_factory=list)
     skipped: list = dataclasses.field(default_factory=list)
+    body_model: dict = dataclasses.field(default_factory=dict)
+    expected: int = 0
+    dropped: dict = dataclasses.field(default_factory=dict)
     units: dict = dataclasses.field(default_factory=lambda: dict(UNITS))
     schema_version: int = SCHEMA_VERSION
 
@@ -54,10 +79,14 @@ class DatasetInfo:
         """Returns P, the number of stored points per person."""
         return len(self.skeleton["joint_names"])
 
+    def n_usable(self, kind: str) -> int:
+        """Returns how many people have an annotation of a kind."""
+        return self.counts.get(COUNT_OF_KIND[kind], 0)
+
     @property
     def identity(self) -> dict:
         """Returns what two runs must share so that one may continue the other."""
-        fields = ("name", "kind", "skeleton", "source", "schema_version")
+        fields = ("name", "kind", "skeleton", "source", "body_model", "schema_version")
         # Through JSON, because that is how the stored one comes back (tuples become lists).
         return json.loads(json.dumps({field: getattr(self, field) for field in fields}))
 
@@ -84,10 +113,10 @@ class DatasetInfo:
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not JSON ({error}); run prepare_data again.") from None
         version = content.get("schema_version")
-        if version != SCHEMA_VERSION:
+        if version not in _READABLE_VERSIONS:
             raise ValueError(
-                f"{path}: schema_version = {version}, this program reads {SCHEMA_VERSION}; "
-                "run prepare_data again."
+                f"{path}: schema_version = {version}, this program reads "
+                f"{' and '.join(map(str, _READABLE_VERSIONS))}; run prepare_data again."
             )
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in content.items() if key in known})

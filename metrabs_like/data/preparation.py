@@ -27,7 +27,7 @@ from metrabs_like.data import dataset_info, records
 PARTIAL_NAME = "dataset.partial.json"
 LOCK_NAME = ".lock"
 _REPORT_EVERY = 16  # images between two reports of a worker to the progress bar
-_COUNTS = ("n_images", "n_people", "n_people_3d", "n_people_2d", "n_skipped")
+_COUNTS = ("n_images", "n_people", *dataset_info.COUNT_OF_KIND.values(), "n_skipped")
 
 Task = Callable[[int], Iterator[records.Record | records.SkippedImage]]
 
@@ -124,7 +124,11 @@ def _write_shard(task, index, path, report, is_stopped):
 def _count(counts, record):
     counts["n_images"] += 1
     counts["n_people"] += len(record.people)
+    counts["n_people_param"] += sum(person.body is not None for person in record.people)
     counts["n_people_3d"] += sum(bool(person.validity3d.any()) for person in record.people)
+    counts["n_people_dense"] += sum(
+        person.surface is not None and len(person.surface.points2d) > 0 for person in record.people
+    )
     counts["n_people_2d"] += sum(bool(person.validity2d.any()) for person in record.people)
 
 

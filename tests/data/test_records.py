@@ -101,3 +101,103 @@ def test_wrong_people_are_refused(changes, words):
     with pytest.raises(ValueError) as error:
         records.encode_record(record)
     assert all(word in str(error.value) for word in words)
+
+
+def make_body(i):
+    numbers = np.arange(97, dtype=np.float32) + 1000 * i
+    return records.BodyParameters(
+        numbers[:72].reshape(24, 3), numbers[72:82], numbers[82:85], numbers[85:].reshape(3, 4)
+    )
+
+
+def make_surface(i, n):
+    weights = np.random.default_rng(i).dirichlet([1, 1, 1], n).astype(np.float32)
+    ids = np.arange(3 * n).reshape(n, 3) + 10 * i
+    return records.SurfacePoints(ids, weights, np.arange(2.0 * n).reshape(n, 2) - i)
+
+
+def make_rich_records():
+    """Records whose people have, in turn, nothing, a body, surface points, and both."""
+    first = make_record(3)
+    first.people[1].body, first.people[2].surface = make_body(1), make_surface(2, 4)
+    second = make_record(2)
+    second.people[0].surface, second.people[1].surface = make_surface(0, 2), make_surface(1, 3)
+    second.people[1].body = make_body(5)
+    return tf.constant([records.encode_record(r) for r in (first, make_record(0), second)])
+
+
+def test_bodies_and_surface_points_round_trip():
+    serialized = make_rich_records()
+    parsed = records.parse_record(serialized[0], P)
+    np.testing.assert_array_equal(parsed["has_body"], [False, True, False])
+    np.testing.assert_array_equal(parsed["pose_rotvecs"][1], make_body(1).pose_rotvecs)
+    np.testing.assert_array_equal(parsed["camera_from_body"][1], make_body(1).camera_from_body)
+    np.testing.assert_array_equal(parsed["shape_betas"][0], np.zeros(10))
+    np.testing.assert_array_equal(parsed["surface_counts"], [0, 0, 4])
+    np.testing.assert_array_equal(parsed["surface_ids"], make_surface(2, 4).vertex_ids)
+    bare = records.parse_record(serialized[1], P)
+    assert bare["has_body"].shape == (0,) and bare["surface_weights"].shape == (0, 3)
+
+
+def test_person_batches_hold_bodies_or_surface_points():
+    serialized = make_rich_records()
+    found = records.parse_usable_people(serialized, "param", P)
+    np.testing.assert_array_equal(found[0], [0, 2])
+    np.testing.assert_array_equal(found[1], [1, 1])
+    parsed = records.parse_person_batch(tf.gather(serialized, found[0]), found[1], P, "param")
+    for name in ("pose_rotvecs", "shape_betas", "translation", "camera_from_body"):
+        expected = [getattr(make_body(i), name) for i in (1, 5)]
+        np.testing.assert_array_equal(parsed[name], expected)
+
+    found = records.parse_usable_people(serialized, "dense", P)
+    np.testing.assert_array_equal(found[0], [0, 2, 2])
+    np.testing.assert_array_equal(found[1], [2, 0, 1])
+    parsed = records.parse_person_batch(tf.gather(serialized, found[0]), found[1], P, "dense")
+    for row, surface in enumerate([make_surface(2, 4), make_surface(0, 2), make_surface(1, 3)]):
+        np.testing.assert_array_equal(parsed["surface_ids"][row], surface.vertex_ids)
+        np.testing.assert_array_equal(parsed["surface_weights"][row], surface.weights)
+        np.testing.assert_array_equal(parsed["surface_points2d"][row], surface.points2d)
+
+
+@pytest.mark.parametrize("kind", ["param", "dense"])
+def test_batches_without_anybody_have_no_bodies_and_no_surface(kind):
+    found = records.parse_usable_people(make_rich_records()[1:2], kind, P)
+    parsed = records.parse_person_batch(tf.zeros([0], tf.string), found[1], P, kind)
+    name = {"param": "pose_rotvecs", "dense": "surface_ids"}[kind]
+    assert parsed[name].shape[0] == 0 == found[0].shape[0]
+
+
+def test_mask_batches_pick_people_of_records_with_and_without_masks():
+    first, second = make_record(3), make_record(2)
+    first.people[2].mask_box = np.array([1, 2, 3, 4.5])
+    for person in second.people:
+        person.mask = None
+    serialized = tf.constant([records.encode_record(r) for r in (first, second, first, first)])
+    masks, boxes = records.parse_mask_batch(serialized, tf.constant([2, 1, 0, 1]))
+    assert masks.numpy().tolist() == [b"pngpng", b"", b"", b"png"]
+    whole = [-0.5, -0.5, 20, 10]
+    np.testing.assert_array_equal(boxes, [[1, 2, 3, 4.5], [0, 0, 0, 0], whole, whole])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"weights": np.full((2, 3), 0.4)}, ["people[0].surface", "add up to 1", "0.2"]),
+        ({"vertex_ids": np.array([[0, 1, -2], [0, 1, 2]])}, ["people[0].surface", "negative"]),
+        ({"points2d": np.full((2, 2), np.nan)}, ["people[0].surface.points2d", "finite"]),
+        ({"vertex_ids": np.zeros((3, 3))}, ["people[0].surface.vertex_ids", "(2, 3)"]),
+    ],
+)
+def test_wrong_surface_points_are_refused(changes, words):
+    record = make_record(1)
+    record.people[0].surface = dataclasses.replace(make_surface(0, 2), **changes)
+    with pytest.raises(ValueError) as error:
+        records.encode_record(record)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_wrong_bodies_are_refused():
+    record = make_record(1)
+    record.people[0].body = dataclasses.replace(make_body(0), shape_betas=np.zeros(16))
+    with pytest.raises(ValueError, match=r"people\[0\]\.body\.shape_betas.*\(10,\)"):
+        records.encode_record(record)

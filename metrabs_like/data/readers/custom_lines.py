@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from metrabs_like.data import plausibility, records
+from metrabs_like.data import people, plausibility, records
 from metrabs_like.data.cameras import intrinsics_from_fov
 
 _LINE_KEYS = ("image", "intrinsics", "fov_degrees", "distortion", "extrinsics", "frame", "people")
@@ -72,12 +72,12 @@ def parse_camera(content: dict, width: int, height: int, where: str) -> Camera:
     if frame == "world" and "extrinsics" not in content:
         raise ValueError(f'{where}: frame = "world" needs extrinsics (4 x 4, world to camera, m).')
     distortion = _numbers(content.get("distortion", []), f"{where}: distortion", (None,))
-    if len(distortion) > records.N_DISTORTION_COEFFS:
+    if len(distortion) > people.N_DISTORTION_COEFFS:
         raise ValueError(
             f"{where}: distortion has {len(distortion)} numbers; OpenCV's first 12 are supported "
             "(k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4)."
         )
-    padding = records.N_DISTORTION_COEFFS - len(distortion)
+    padding = people.N_DISTORTION_COEFFS - len(distortion)
     return Camera(
         _parse_intrinsics(content, width, height, where),
         np.pad(distortion, (0, padding)),
