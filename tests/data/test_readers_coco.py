@@ -1,3 +1,4 @@
+import collections
 import json
 import os
 
@@ -6,8 +7,10 @@ import numpy as np
 import pytest
 
 from metrabs_like import skeletons
-from metrabs_like.data import pipeline, preparation, records
-from metrabs_like.data.readers import coco
+from metrabs_like.data import masks, pipeline, preparation, records
+from metrabs_like.data.readers import coco, coco_annotations, coco_pictures, coco_selection
+from tests.native import coco as native
+from tests.native import scene
 
 REAL = os.path.join(os.path.dirname(__file__), "../../../shared/data/coco")
 
@@ -99,12 +102,232 @@ def test_people_supervise_the_coco_points_of_a_union_alone(folder, tmp_path):
     assert points[validity].all() and not points[~validity].any()
 
 
+def read_all(folder, **options):
+    info, tasks = coco.plan(str(folder), **options)
+    items = [item for task in tasks for item in task(0)]
+    return info, {getattr(i, "image_id", None) or i.name: i for i in items}
+
+
+def change(folder, edit):
+    """Rewrites the only annotation file of a folder."""
+    (path,) = (folder / "annotations").iterdir()
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("pictures", ["val2017", "train2014"])
+@pytest.mark.parametrize("rle", [True, False])
+def test_a_native_folder_is_read_as_it_was_written(tmp_path, pictures, rle):
+    made = scene.people(2, 5, n_people=2, image_side=256)
+    content = native.write(tmp_path, made, pictures=pictures, rle=rle)
+    info, items = read_all(tmp_path)
+    assert info.name == f"coco_{pictures}" and info.dropped == {}
+    assert info.expected == (38592 if pictures == "train2014" else 0)
+    assert len(items) == 2
+    for image, record in zip(content["images"], made, strict=True):
+        read = items[f"{pictures}/{image['file_name']}"]
+        assert read.image_bytes == record.image_bytes
+        assert len(read.people) == len(record.people)
+        rows = [r for r in content["annotations"] if r["image_id"] == image["id"]]
+        for person, row, truth in zip(read.people, rows, record.people, strict=True):
+            expected = np.reshape(row["keypoints"], (17, 3))
+            np.testing.assert_array_equal(person.points2d, expected[:, :2])
+            np.testing.assert_array_equal(person.validity2d, expected[:, 2] > 0)
+            np.testing.assert_array_equal(person.box, row["bbox"])
+            mask = masks.decode_mask(person.mask, person.mask_box, read.width, read.height) > 127
+            true_mask = scene.whole_mask(record, truth) > 0
+            if rle:
+                np.testing.assert_array_equal(mask, true_mask)
+            else:  # the polygon runs through the middle of the border's pixels
+                shared, both = (mask & true_mask).sum(), (mask | true_mask).sum()
+                assert shared / both > 0.85
+
+
+def test_uncompressed_codes_and_polygons_make_masks():
+    square = [[2, 1, 6, 1, 6, 4, 2, 4]]
+    png, box = coco_pictures.encoded_mask(square, 10, 8)
+    expected = np.zeros((8, 10), bool)
+    expected[1:4, 2:6] = True
+    np.testing.assert_array_equal(masks.decode_mask(png, box, 10, 8) > 127, expected)
+    np.testing.assert_array_equal(box, [1.5, 0.5, 4, 3])
+    # Columns of 8: two empty ones and one pixel, then 3 of 8 in each of four columns.
+    counts = [17, 3, 5, 3, 5, 3, 5, 3, 36]
+    codes = {"counts": counts, "size": [8, 10]}
+    assert coco_pictures.encoded_mask(codes, 10, 8)[0] == png
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        None,
+        [],
+        [[1, 2, 3, 4]],
+        [["a", "b", "c", "d", "e", "f"]],
+        {"counts": [3, 4], "size": [100000, 100000]},
+        {"counts": [0, 5, "x"], "size": [8, 10]},
+        {"size": [8, 10]},
+        7,
+    ],
+)
+def test_a_segmentation_that_cannot_be_read_is_no_mask(segmentation):
+    assert coco_pictures.encoded_mask(segmentation, 10, 8) == (None, None)
+
+
+def test_dropped_people_are_counted_by_reason(folder):
+    def edit(content):
+        rows = content["annotations"]
+        rows.append(annotation(99, 8))  # no such image
+        rows.append({**annotation(1, 9), "category_id": 18})
+        rows.append({**annotation(1, 10), "bbox": [1, float("nan"), 3, 4]})
+        rows.append({"id": 11, "image_id": 1, "category_id": 1})
+        content["images"].append(content["images"][0])
+
+    change(folder, edit)
+    info, items = read_all(folder)
+    assert info.dropped == {
+        "images: listed twice": 1,
+        "images: without a usable person": 1,
+        "people: bbox or keypoints are not finite": 1,
+        "people: box smaller than 8 px": 1,
+        "people: crowd regions": 1,
+        "people: fewer than 4 labelled joints": 1,
+        "people: of another category": 1,
+        "people: their image is not listed": 1,
+        "people: without bbox or 17 keypoints": 1,
+    }
+    assert len(items) == 3
+
+
+def test_empty_pictures_are_kept_on_demand(folder):
+    change(folder, lambda content: content["annotations"].pop(5))  # the box without area, image 3
+    info, items = read_all(folder)
+    assert "val2017/000000000003.jpg" not in items
+    info, items = read_all(folder, with_empty=True)
+    assert items["val2017/000000000003.jpg"].people == []
+    assert "images: without a usable person" not in info.dropped
+    # A picture whose only person is unusable is no background.
+    change(folder, lambda content: content["annotations"].append(annotation(3, 6, iscrowd=1)))
+    assert "val2017/000000000003.jpg" not in read_all(folder, with_empty=True)[1]
+
+
+def test_the_file_names_of_2014_are_found(folder):
+    pictures = folder / "train2014"
+    (folder / "val2017").rename(pictures)
+    (folder / "annotations" / "person_keypoints_val2017.json").rename(
+        folder / "annotations" / "person_keypoints_train2014.json"
+    )
+    for path in list(pictures.iterdir()):
+        path.rename(pictures / f"COCO_train2014_{path.name}")
+    _, items = read_all(folder)
+    assert len(items["train2014/COCO_train2014_000000000001.jpg"].people) == 2
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c.pop("categories"), "categories"),
+        (lambda c: c.pop("annotations"), "annotations"),
+        (lambda c: c.update(images=5), "no COCO keypoint file"),
+        (lambda c: c.update(categories=[{"id": 3, "name": "dog"}]), "one category 'person'"),
+        (lambda c: c["categories"][0].update(keypoints=["paw"]), "COCO's 17"),
+        (lambda c: c["images"][0].pop("width"), "lacks file_name, id, width or height"),
+    ],
+)
+def test_broken_annotation_files_are_refused(folder, edit, message):
+    change(folder, edit)
+    with pytest.raises(ValueError, match=message):
+        coco.plan(str(folder))
+
+
+def test_pictures_outside_the_folder_are_refused(folder):
+    change(folder, lambda c: c["images"][0].update(file_name="../../etc/passwd.jpg"))
+    _, tasks = coco.plan(str(folder))
+    with pytest.raises(ValueError, match="leaves the source folder"):
+        list(tasks[0](0))
+
+
+def test_an_unknown_selection_is_refused(folder):
+    with pytest.raises(ValueError, match="selection = 'some'"):
+        coco.plan(str(folder), selection="some")
+
+
+def coco_person(visibility, *, low=(0, 0), high=(200, 100)):
+    """A person whose joints lie on a diagonal between two corners, as far as labelled."""
+    keypoints = np.zeros((17, 3), np.float32)
+    labelled = np.flatnonzero(visibility)
+    share = np.linspace(0, 1, len(labelled))[:, np.newaxis]
+    keypoints[labelled, :2] = np.asarray(low) * (1 - share) + np.asarray(high) * share
+    keypoints[:, 2] = visibility
+    return coco_annotations.CocoPerson(np.array([0, 0, 9, 9], np.float32), keypoints)
+
+
+def limbs_first(n_visible, n_hidden):
+    """v of the joints: first the last ones (limbs), `n_visible` of them visible."""
+    return np.array([2] * n_visible + [1] * n_hidden + [0] * (17 - n_visible - n_hidden))[::-1]
+
+
+@pytest.mark.parametrize(
+    ("person", "reason"),
+    [
+        (coco_person(limbs_first(6, 3)), None),
+        (coco_person(limbs_first(5, 4)), "too few joints visible or labelled"),
+        (coco_person(limbs_first(6, 2)), "too few joints visible or labelled"),
+        # 1.25 * 160 = 200 px along the longer side.
+        (coco_person(limbs_first(9, 0), high=(20, 160)), None),
+        (coco_person(limbs_first(9, 0), high=(159, 20)), "box smaller than 200 px"),
+        # Nose, eyes, ears, shoulders, elbows, wrists: four limb joints.
+        (coco_person(limbs_first(11, 0)[::-1]), "fewer than 7 limb joints labelled"),
+        (coco_person(limbs_first(14, 0)[::-1]), None),
+    ],
+)
+def test_the_rules_of_posepile_for_one_person(person, reason):
+    dropped = collections.Counter()
+    kept = coco_selection.posepile_people([person], dropped)
+    assert (kept == [person]) if reason is None else not kept
+    assert dict(+dropped) == ({} if reason is None else {f"people: {reason}": 1})
+
+
+def test_the_box_of_posepile_is_that_of_the_joints():
+    person = coco_person(limbs_first(9, 0), low=(100, 50), high=(300, 130))
+    (kept,) = coco_selection.posepile_people([person], collections.Counter())
+    np.testing.assert_allclose(kept.box, [75, 40, 250, 100])
+
+
+def test_posepile_wants_people_apart():
+    seen = limbs_first(17, 0)
+    one, near = coco_person(seen), coco_person(seen, low=(150, 0), high=(350, 100))
+    # Boxes 250 x 125 at x = -25 and 125: they share 100 px, 100/400 of their union.
+    dropped = collections.Counter()
+    assert not coco_selection.posepile_people([one, near], dropped)
+    assert dropped["people: overlapping others"] == 2
+    far = coco_person(seen, low=(210, 0), high=(410, 100))  # 40/460 < 0.1
+    assert len(coco_selection.posepile_people([one, far], collections.Counter())) == 2
+    # Somebody who is not well visible does not count as a neighbour.
+    hidden = coco_person(limbs_first(2, 9))
+    assert coco_selection.posepile_people([one, hidden], collections.Counter()) == [one]
+
+
+def test_the_selection_is_applied_by_the_reader(tmp_path):
+    made = scene.people(3, 5, image_side=320)
+    native.write(tmp_path, made)
+    info, items = read_all(tmp_path, selection="posepile")
+    kept = [p for item in items.values() for p in item.people]
+    assert kept and info.source["selection"] == "posepile"
+    for person in kept:
+        joints = person.points2d[person.validity2d]
+        np.testing.assert_allclose(person.box[2:], 1.25 * np.ptp(joints, axis=0), rtol=1e-5)
+    n_dropped = sum(n for reason, n in info.dropped.items() if reason.startswith("people"))
+    assert len(kept) + n_dropped == 3
+
+
 @pytest.mark.skipif(not os.path.isdir(REAL), reason="needs ../shared/data/coco")
 def test_real_pictures(tmp_path):
     info, tasks = coco.plan(REAL, images_per_shard=20)
     info = preparation.write_dataset(tasks, str(tmp_path), info, n_processes=1, progress=False)
     assert info.counts["n_images"] == 24 and info.counts["n_skipped"] == 0
     assert info.counts["n_people_2d"] == info.counts["n_people"] == 52
+    assert info.dropped["people: crowd regions"] == 3
     assert records.DatasetInfo.load(str(tmp_path)).skeleton["name"] == "coco_17"
     config = pipeline.PipelineConfig(proc_side=64)
     dataset = pipeline.make_eval_dataset(

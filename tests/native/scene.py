@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from metrabs_like import skeletons
+from metrabs_like.data import masks
 from metrabs_like.data.records import Person, Record
 from metrabs_like.data.synthetic import SKELETON_NAME, SyntheticConfig, generate_image
 
@@ -40,11 +41,14 @@ def people(n: int, seed: int, *, n_people: int = 1, image_side: int = IMAGE_SIDE
     return [generate_image(config, index) for index in range(n)]
 
 
-def joints(person: Person, names) -> np.ndarray:
-    """Returns `[len(names), 3]`, m: a person's joints by bare names (`lhip`); SMPL's come first."""
+def joints(person: Person, names, suffixes=("smpl", "coco")) -> np.ndarray:
+    """Returns `[len(names), 3]`, m: a person's joints by bare names (`lhip`).
+
+    Where both joint sets have a name, the first suffix decides.
+    """
     skeleton = skeletons.get(SKELETON_NAME)
     known = skeleton.joint_names
-    full = (next(s for s in (f"{n}_smpl", f"{n}_coco") if s in known) for n in names)
+    full = [next(f"{n}_{s}" for s in suffixes if f"{n}_{s}" in known) for n in names]
     return np.asarray(person.points3d, np.float64)[[skeleton.index(name) for name in full]]
 
 
@@ -85,16 +89,10 @@ def mask_as_seen(
 
 def whole_mask(record: Record, person: Person) -> np.ndarray:
     """Returns a person's mask over the whole picture of the record, uint8 0/255 `[H, W]`."""
-    encoded = np.frombuffer(person.mask, np.uint8)
-    mask = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
-    box = getattr(person, "mask_box", None)
-    if box is None:
-        return mask
-    x, y = np.meshgrid(np.arange(record.width), np.arange(record.height))
-    columns = (x + 0.5 - box[0]) * mask.shape[1] / box[2] - 0.5
-    rows = (y + 0.5 - box[1]) * mask.shape[0] / box[3] - 0.5
-    maps = columns.astype(np.float32), rows.astype(np.float32)
-    share = cv2.remap(mask, *maps, cv2.INTER_LINEAR, borderValue=0)
+    if person.mask_box is None:
+        encoded = np.frombuffer(person.mask, np.uint8)
+        return cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+    share = masks.decode_mask(person.mask, person.mask_box, record.width, record.height)
     return np.where(share > 127, 255, 0).astype(np.uint8)
 
 
