@@ -9,6 +9,8 @@ import math
 
 import tensorflow as tf
 
+from metrabs_like.data import randomness
+
 _PHILOX = 1  # tf.random.Algorithm.PHILOX
 _MAX_NOISE = 0.03  # standard deviation of the strongest noise (ours)
 _N_DRAWS = 8  # uniform numbers per example; two philox blocks of four
@@ -55,7 +57,7 @@ def uniform_per_example(key: int, numbers):
         alg=_PHILOX,
         dtype=tf.uint32,
     )
-    return _uniform_from_bits(bits)
+    return randomness.uniform_from_bits(bits)
 
 
 def photometric(images, seed):
@@ -72,8 +74,8 @@ def photometric(images, seed):
     """
     dtype = images.dtype
     images = tf.cast(images, tf.float32)
-    bits = _random_bits([tf.shape(images)[0], _N_DRAWS], seed)
-    draws = 2 * _uniform_from_bits(bits) - 1
+    bits = randomness.random_bits([tf.shape(images)[0], _N_DRAWS], seed)
+    draws = 2 * randomness.uniform_from_bits(bits) - 1
     matrix, offset = _color_change(draws, tf.reduce_mean(images, axis=[1, 2]))
     changed = tf.einsum("byxc,bdc->byxd", images, matrix) + offset[:, tf.newaxis, tf.newaxis]
     strength = _MAX_NOISE * tf.nn.relu(draws[:, 7])[:, tf.newaxis, tf.newaxis, tf.newaxis]
@@ -97,21 +99,8 @@ def _color_change(draws, mean_color):
 
 def _pixel_noise(shape, seed):
     """Returns uniform noise `[..., 3]` of variance 1, three values out of each random word."""
-    bits = _random_bits(shape, seed)[..., tf.newaxis]
+    bits = randomness.random_bits(shape, seed)[..., tf.newaxis]
     parts = tf.bitwise.bitwise_and(
         tf.bitwise.right_shift(bits, tf.constant([0, 10, 20], tf.uint32)), 1023
     )
     return tf.cast(tf.bitcast(parts, tf.int32), tf.float32) * (math.sqrt(12) / 1023) - math.sqrt(3)
-
-
-def _random_bits(shape, seed):
-    bits = tf.random.stateless_uniform(
-        shape, seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
-    )
-    return tf.bitcast(bits, tf.uint32)
-
-
-def _uniform_from_bits(bits):
-    """Turns uint32 into float32 in [0, 1): TensorFlow and XLA draw equal bits, but not floats."""
-    shifted = tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32))
-    return tf.cast(tf.bitcast(shifted, tf.int32), tf.float32) * 2.0**-24
