@@ -1,0 +1,124 @@
+"""Makes plain arrays from the notes of scipy and chumpy objects, as body-model files hold them.
+
+Conventions: sparse matrices become dense ones; chumpy's differentiable arrays become the array they
+hold (`Ch`) or select from (`Select`). No code of either package runs.
+"""
+
+import math
+
+import numpy as np
+
+_MAX_SPARSE_AXIS = 1 << 24  # ours; a body model has 10^4 vertices
+
+
+def build_chumpy_array(call, context) -> np.ndarray:
+    """`chumpy.ch.Ch`: its attribute `x`."""
+    return _numbers(_attributes(call, context).get("x"), context)
+
+
+def build_chumpy_selection(call, context) -> np.ndarray:
+    """`chumpy.reordering.Select`: the elements `idxs` of the flattened array `a`, reshaped."""
+    state = _attributes(call, context)
+    array = _numbers(state.get("a"), context).ravel()
+    indices = np.asarray(state.get("idxs"))
+    if indices.dtype.kind not in "iu":
+        context.refuse("holds a chumpy selection without indices")
+    context.allocate(indices.size * array.itemsize)
+    try:
+        selected = array[indices.ravel()]
+        return selected.reshape(state.get("preferred_shape") or indices.shape)
+    except (IndexError, ValueError, TypeError):
+        context.refuse("holds a chumpy selection that lies outside of its array")
+
+
+def _attributes(call, context):
+    """The attributes of an object: its state, text -> value."""
+    state = context.resolve(call.state)
+    if type(state) is not dict or call.args:
+        context.refuse(f"holds a {call.name} without its usual state")
+    return state
+
+
+def _numbers(value, context):
+    """Returns an array of numbers; chumpy also wraps lists and single ones."""
+    if isinstance(value, (list, tuple, int, float)):
+        try:
+            value = np.asarray(value, np.float64)
+        except (ValueError, TypeError):
+            pass
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+        context.refuse("holds a chumpy array that is not of numbers")
+    return value
+
+
+def build_compressed(call, context) -> np.ndarray:
+    """`csc_matrix` or `csr_matrix`, dense."""
+    state = _attributes(call, context)
+    shape, data = _sparse_shape(state, context), _vector(state, "data", "fiub", context)
+    indices, ends = (_vector(state, name, "iu", context) for name in ("indices", "indptr"))
+    is_column_wise = call.name.rsplit(".", 1)[-1].startswith("csc")
+    counts = np.diff(ends)
+    n_major = shape[1] if is_column_wise else shape[0]
+    is_whole = len(ends) == n_major + 1 and np.all(counts >= 0) and ends[0] == 0
+    if not is_whole or not ends[-1] == len(data) == len(indices):
+        context.refuse("holds a sparse matrix whose index arrays do not fit together")
+    major = np.repeat(np.arange(n_major), counts)
+    places = (indices, major) if is_column_wise else (major, indices)
+    return _dense(shape, data, places, context)
+
+
+def build_coordinates(call, context) -> np.ndarray:
+    """`coo_matrix`, dense."""
+    state = _attributes(call, context)
+    shape, data = _sparse_shape(state, context), _vector(state, "data", "fiub", context)
+    if "coords" in state:  # scipy >= 1.13
+        state = dict(zip(("row", "col"), state["coords"], strict=True))
+    places = tuple(_vector(state, name, "iu", context) for name in ("row", "col"))
+    if not len(places[0]) == len(places[1]) == len(data):
+        context.refuse("holds a sparse matrix whose index arrays do not fit together")
+    return _dense(shape, data, places, context)
+
+
+def _sparse_shape(state, context):
+    shape = state.get("_shape", state.get("shape"))
+    is_shape = type(shape) is tuple and len(shape) == 2
+    sizes = [int(size) for size in shape if isinstance(size, (int, np.integer))] if is_shape else []
+    if len(sizes) != 2 or not all(0 <= size <= _MAX_SPARSE_AXIS for size in sizes):
+        context.refuse("holds a sparse matrix of a strange shape")
+    return tuple(sizes)
+
+
+def _vector(state, name, kinds, context):
+    value = state.get(name)
+    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind not in kinds:
+        context.refuse(f"holds a sparse matrix without the vector {name!r}")
+    return value.astype(np.int64) if kinds == "iu" else value
+
+
+def _dense(shape, data, places, context):
+    """Adds the values up at their places, after checking those."""
+    for place, size in zip(places, shape, strict=True):
+        if len(place) and not (0 <= place.min() and place.max() < size):
+            context.refuse("holds a sparse matrix with indices outside of its shape")
+    context.allocate(math.prod(shape) * data.itemsize)
+    dense = np.zeros(shape, data.dtype)
+    np.add.at(dense, places, data)
+    return dense
+
+
+_CLASSES = {
+    f"scipy.sparse.{module}.{kind}_{form}": build
+    for kind, build in (
+        ("csc", build_compressed),
+        ("csr", build_compressed),
+        ("coo", build_coordinates),
+    )
+    for module in (kind, f"_{kind}")
+    for form in ("matrix", "array")
+}
+BUILDERS = {
+    "chumpy.ch.Ch": build_chumpy_array,
+    "chumpy.reordering.Select": build_chumpy_selection,
+    **_CLASSES,
+}
+"""What may be called, by dotted name."""
