@@ -14,6 +14,8 @@ from metrabs_like.data import randomness
 _PHILOX = 1  # tf.random.Algorithm.PHILOX
 _MAX_NOISE = 0.03  # standard deviation of the strongest noise (ours)
 _N_DRAWS = 8  # uniform numbers per example; two philox blocks of four
+_PLACEMENT_STREAM = 1 << 62  # beside the stream of `draw_geometric`, whose numbers stay
+_SMALLEST_PART = 0.35  # of each side of the box (ours)
 
 
 def draw_geometric(key: int, numbers, config) -> dict:
@@ -36,6 +38,55 @@ def draw_geometric(key: int, numbers, config) -> dict:
         "shift": symmetric[:, 2:4] * config.max_shift,
         "mirror": draws[:, 4] < config.mirror_probability,
     }
+
+
+def draw_placement(
+    key: int, numbers, *, partial_probability: float, full_rotation_probability: float
+) -> dict:
+    """Draws which examples show a part of the person only, and which are turned by any angle.
+
+    Partial visibility makes the crop look at a part of the person's box, as if an image ended
+    there: 35 to 100 % of each side, touching at least one border of the box. Full rotation turns
+    the crop by any angle, where the usual roll stays near the upright.
+
+    Args:
+      key: names the stream of draws, as for `draw_geometric`; the numbers drawn are others.
+      numbers: int64 `[B]`, running numbers of the examples, consecutive.
+      partial_probability: share of examples that show a part.
+      full_rotation_probability: share of examples turned by any angle.
+
+    Returns:
+      Dict: `is_partial` bool `[B]`; `part` float32 `[B, 4]`, x, y, width and height of the part in
+      units of the box (0, 0, 1, 1 where it is whole), for `partial_box`; `full_roll` float32
+      `[B]`, radians, uniform in -pi..pi, 0 for examples that are not turned.
+    """
+    draws = uniform_per_example(key ^ _PLACEMENT_STREAM, numbers)
+    is_partial = draws[:, 0] < partial_probability
+    size = _SMALLEST_PART + (1 - _SMALLEST_PART) * draws[:, 1:3]
+    border = tf.cast(tf.floor(4 * draws[:, 5]), tf.int32)  # left, right, top, bottom
+    is_held = tf.stack([border < 2, border >= 2], axis=-1)
+    held = tf.cast(border % 2, tf.float32)[:, tf.newaxis]
+    corner = (1 - size) * tf.where(is_held, held, draws[:, 3:5])
+    part = tf.concat([corner, size], axis=-1)
+    angle = (2 * draws[:, 7] - 1) * math.pi
+    return {
+        "is_partial": is_partial,
+        "part": tf.where(is_partial[:, tf.newaxis], part, tf.constant([0.0, 0.0, 1.0, 1.0])),
+        "full_roll": tf.where(draws[:, 6] < full_rotation_probability, angle, 0.0),
+    }
+
+
+def partial_box(box, part):
+    """Cuts boxes to parts of them.
+
+    Args:
+      box: float `[B, 4]`, px, (x, y, width, height).
+      part: float `[B, 4]`, of `draw_placement`.
+
+    Returns:
+      float `[B, 4]`, px.
+    """
+    return tf.concat([box[:, :2] + part[:, :2] * box[:, 2:], part[:, 2:] * box[:, 2:]], axis=-1)
 
 
 def uniform_per_example(key: int, numbers):

@@ -37,6 +37,59 @@ def test_geometric_draws_fill_their_ranges(mapped):
     assert abs(np.corrcoef(draws["roll"], draws["scale"])[0, 1]) < 0.06
 
 
+def draw_placement(n, partial, full, key=7):
+    draws = augment.draw_placement(
+        key,
+        tf.range(n, dtype=tf.int64),
+        partial_probability=partial,
+        full_rotation_probability=full,
+    )
+    return {name: value.numpy() for name, value in draws.items()}
+
+
+def test_placement_shares_and_ranges():
+    draws = draw_placement(8000, 0.3, 0.1)
+    assert abs(draws["is_partial"].mean() - 0.3) < 0.02
+    assert abs(np.mean(draws["full_roll"] != 0) - 0.1) < 0.015
+    turned = draws["full_roll"][draws["full_roll"] != 0]
+    assert -np.pi <= turned.min() < -3.05 and 3.05 < turned.max() <= np.pi
+    assert np.all(draws["part"][~draws["is_partial"]] == [0, 0, 1, 1])
+    part = draws["part"][draws["is_partial"]]
+    size, end = part[:, 2:], part[:, :2] + part[:, 2:]
+    assert 0.35 <= size.min() < 0.36 and 0.99 < size.max() <= 1
+    assert part[:, :2].min() >= 0 and end.max() <= 1 + 1e-6
+    touches = np.concatenate([part[:, :2] == 0, end > 1 - 1e-6], axis=-1)
+    assert np.all(touches.any(axis=-1))
+    assert np.all(np.abs(touches.mean(axis=0) - 0.25) < 0.04)
+    assert abs(np.corrcoef(size.T)[0, 1]) < 0.08
+
+
+def test_placement_is_a_stream_of_its_own():
+    numbers = tf.range(50, dtype=tf.int64)
+    usual = augment.uniform_per_example(7, numbers).numpy()
+    angles = draw_placement(50, 0.0, 1.0)["full_roll"]
+    assert not np.any(np.isin(((angles / np.pi) + 1) / 2, usual))
+    again = augment.draw_placement(
+        7, numbers[20:], partial_probability=0.0, full_rotation_probability=1.0
+    )
+    np.testing.assert_array_equal(again["full_roll"], angles[20:])
+    assert not np.any(draw_placement(50, 1.0, 1.0, key=8)["full_roll"] == angles)
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_placement_never_and_always(probability):
+    draws = draw_placement(300, probability, probability)
+    assert np.all(draws["is_partial"] == bool(probability))
+    assert np.all((draws["full_roll"] != 0) == bool(probability))
+    assert draw_placement(0, 1.0, 1.0)["part"].shape == (0, 4)
+
+
+def test_partial_box():
+    box = tf.constant([[10.0, 20, 40, 80], [1, 2, 3, 4]])
+    part = tf.constant([[0.5, 0, 0.5, 0.25], [0, 0, 1, 1]])
+    np.testing.assert_allclose(augment.partial_box(box, part), [[30, 20, 20, 20], [1, 2, 3, 4]])
+
+
 def test_photometric_is_the_same_under_xla(rng):
     images = tf.constant(rng.uniform(size=(4, 8, 8, 3)), tf.float32)
     seed = tf.constant([3, 4])
