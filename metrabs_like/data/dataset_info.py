@@ -136,17 +136,45 @@ class DatasetInfo:
           ValueError: naming the file and the remedy.
         """
         for shard, path in zip(self.shards, self.shard_paths(folder), strict=True):
-            remedy = "Delete it and run prepare_data again: it rewrites only this shard."
-            if not os.path.exists(path):
-                raise ValueError(f"Shard {path} is missing. {remedy}")
-            n_bytes = os.path.getsize(path)
-            if n_bytes != shard["n_bytes"]:
+            damage = _damage(shard, path, hashes)
+            if damage:
                 raise ValueError(
-                    f"Shard {path} has {n_bytes} bytes instead of {shard['n_bytes']} "
-                    f"(truncated or overwritten). {remedy}"
+                    f"{damage}. Delete it and run prepare_data again: it rewrites only this shard."
                 )
-            if hashes and sha256_of_file(path) != shard["sha256"]:
-                raise ValueError(f"Shard {path} differs from its SHA-256 (damaged). {remedy}")
+
+    def without_damaged(self, folder: str) -> tuple["DatasetInfo", list[str]]:
+        """Leaves out the shards that are missing, truncated or differ from their SHA-256.
+
+        Args:
+          folder: of the data set; every shard in it is read once.
+
+        Returns:
+          `(info, reasons)`: the description of what is left, its counts included, and what is
+          wrong with each shard that was left out.
+        """
+        checked = [
+            (shard, _damage(shard, path, hashes=True))
+            for shard, path in zip(self.shards, self.shard_paths(folder), strict=True)
+        ]
+        whole = [shard for shard, damage in checked if not damage]
+        counts = {name: sum(shard.get(name, 0) for shard in whole) for name in self.counts}
+        reasons = [damage for _, damage in checked if damage]
+        return dataclasses.replace(self, shards=whole, counts=counts), reasons
+
+
+def _damage(shard, path, hashes):
+    """Says what is wrong with a shard, in words; empty if it is whole."""
+    if not os.path.exists(path):
+        return f"Shard {path} is missing"
+    n_bytes = os.path.getsize(path)
+    if n_bytes != shard["n_bytes"]:
+        return (
+            f"Shard {path} has {n_bytes} bytes instead of {shard['n_bytes']} "
+            "(truncated or overwritten)"
+        )
+    if hashes and sha256_of_file(path) != shard["sha256"]:
+        return f"Shard {path} differs from its SHA-256 (damaged)"
+    return ""
 
 
 def sha256_of_file(path: str) -> str:

@@ -12,29 +12,19 @@ import os
 import tensorflow as tf
 
 from metrabs_like.data import cropping, examples, mixing
-from metrabs_like.data.dataset_info import FILE_NAME, KINDS, DatasetInfo
-from metrabs_like.skeletons import Skeleton, index_map
+from metrabs_like.data.companions import Companions
+from metrabs_like.data.dataset_info import DatasetInfo
+from metrabs_like.data.sources import CHANGES, SourceConfig, open_source, parse_source
+from metrabs_like.skeletons import Skeleton
 
-
-@dataclasses.dataclass(frozen=True)
-class SourceConfig:
-    """One source of training data.
-
-    Attributes:
-      path: folder of a prepared data set.
-      kind: "kp3d" or "kp2d", which annotation is used.
-      count: examples of it in every batch.
-    """
-
-    path: str
-    kind: str
-    count: int
-
-    def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(f"kind = {self.kind!r} of a source must be one of {', '.join(KINDS)}.")
-        if self.count < 1:
-            raise ValueError(f"count = {self.count} of source {self.path!r} must be at least 1.")
+__all__ = [
+    "PipelineConfig",
+    "SourceConfig",
+    "damage_named",
+    "make_eval_dataset",
+    "make_train_dataset",
+    "parse_source",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,11 +39,30 @@ class PipelineConfig:
       max_scale: people grow up to 1 + max_scale, or shrink as much.
       max_shift: the crop's centre moves by up to this share of the box's longer side.
       mirror_probability: share of crops mirrored left to right.
+      partial_probability: share of crops that look at a part of the person only.
+      full_rotation_probability: share of crops turned by any angle.
+      shapes_probability: share of crops with random shapes in front.
+      objects_probability: share of crops with cut-out objects in front.
+      background_probability: share of crops whose background is replaced, where there is a mask.
+      colour_probability: share of crops with changed colours.
+      blur_probability: share of blurred crops.
+      jpeg_probability: share of crops with artefacts of JPEG compression.
+      backgrounds: folder of pictures, or of a prepared data set with pictures without people; empty
+        draws backgrounds.
+      objects: folder of PNG pictures with alpha, or of a prepared data set with masks; empty draws
+        objects.
+      n_backgrounds: backgrounds held in memory at most.
+      n_objects: objects held in memory at most.
+      linear_light: average light, not grey levels, where pictures shrink; costs the JPEG decoder's
+        fast scaling.
+      n_surface_points: surface points per example of kind dense; the model decides.
       shuffle_buffer: people in the shuffle buffer at most (it is part of every checkpoint).
       shuffle_buffer_mb: megabytes in the shuffle buffer at most.
       prefetch_batches: batches made ahead.
       n_parallel_calls: threads that decode; 0 takes one a CPU core.
       fast_dct: decode JPEG by the fast inverse DCT (errors of about one grey level).
+      skip_corrupt: leave out shards that are missing or differ from their SHA-256 (all are read
+        once at the start) instead of stopping.
     """
 
     proc_side: int = 256
@@ -63,11 +72,26 @@ class PipelineConfig:
     max_scale: float = 0.2
     max_shift: float = 0.1
     mirror_probability: float = 0.5
+    partial_probability: float = 0.0
+    full_rotation_probability: float = 0.0
+    shapes_probability: float = 0.0
+    objects_probability: float = 0.0
+    background_probability: float = 0.0
+    colour_probability: float = 1.0
+    blur_probability: float = 0.0
+    jpeg_probability: float = 0.0
+    backgrounds: str = ""
+    objects: str = ""
+    n_backgrounds: int = 128
+    n_objects: int = 128
+    linear_light: bool = False
+    n_surface_points: int = 64
     shuffle_buffer: int = 2048
     shuffle_buffer_mb: float = 100.0
     prefetch_batches: int = 2
     n_parallel_calls: int = 0
     fast_dct: bool = True
+    skip_corrupt: bool = False
 
     def __post_init__(self):
         if self.window_side == 0:
@@ -75,10 +99,15 @@ class PipelineConfig:
         for name, minimum in _MINIMA.items():
             if not getattr(self, name) >= minimum:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least {minimum}.")
-        if not 0 <= self.mirror_probability <= 1:
-            raise ValueError(
-                f"mirror_probability = {self.mirror_probability} must be between 0 and 1."
-            )
+        for name in ("mirror", *CHANGES):
+            name = f"{name}_probability"
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)} must be between 0 and 1.")
+
+    def probabilities(self, source: SourceConfig) -> dict[str, float]:
+        """Returns how often each change happens to the crops of a source."""
+        usual = {change: getattr(self, f"{change}_probability") for change in CHANGES}
+        return usual | dict(source.probabilities)
 
 
 _MINIMA = {
@@ -92,23 +121,10 @@ _MINIMA = {
     "shuffle_buffer_mb": 0,
     "prefetch_batches": 0,
     "n_parallel_calls": 0,
+    "n_backgrounds": 1,
+    "n_objects": 1,
+    "n_surface_points": 1,
 }
-
-
-def parse_source(text: str) -> SourceConfig:
-    """Parses `KIND:FOLDER:COUNT`, for example `kp3d:data/synthetic:28`.
-
-    Raises:
-      ValueError: naming the text and the form that is expected.
-    """
-    kind, _, rest = text.partition(":")
-    path, _, count = rest.rpartition(":")
-    if not path or not count.isdecimal():
-        raise ValueError(
-            f"source = {text!r} is not of the form KIND:FOLDER:COUNT, "
-            "for example kp3d:data/synthetic:28."
-        )
-    return SourceConfig(path, kind, int(count))
 
 
 def make_train_dataset(
@@ -126,10 +142,16 @@ def make_train_dataset(
       Infinite data set of `{kind: dict}` with the kinds that have sources. Each dict holds, with
       leading dimension B (the sum of the kind's counts): `window` uint8 `[B, W, W, 3]`,
       `window_intrinsics [B, 3, 3]`, `distortion_coeffs [B, 12]`, `crop_from_camera [B, 3, 3]`,
-      `intrinsics [B, 3, 3]` (of the crop), `coords3d_true [B, P, 3]` m in the crop camera's frame,
+      `intrinsics [B, 3, 3]` (of the crop), `box [B, 4]` px in the image, `example_seed` int32
+      `[B, 2]`; for kp3d and kp2d `coords3d_true [B, P, 3]` m in the crop camera's frame,
       `coords2d_true [B, P, 2]` crop px, `point_validity [B, P]` bool (of 3D for kp3d, of 2D for
-      kp2d), `box [B, 4]` px in the image, `example_seed` int32 `[B, 2]`. Its iterator can be saved
-      in a checkpoint.
+      kp2d); for param `pose_rotvecs [B, 24, 3]`, `shape_betas [B, 10]`, `translation [B, 3]` and
+      `crop_from_body [B, 3, 4]`; for dense, with K = `config.n_surface_points`, `surface_ids`
+      int32 and `surface_weights [B, K, 3]`, `coords2d_true [B, K, 2]`, `point_validity [B, K]`.
+      Where other changes than the standard ones are asked for: `augmentation [B, 6]`, the
+      probabilities of `sources.APPEARANCE_CHANGES`, and as needed `mask [B, M, M, 1]`,
+      `mask_intrinsics [B, 3, 3]`, `has_mask [B]`, `background [B, S, S, 3]`, `object [B, O, O, 4]`,
+      all uint8. Its iterator can be saved in a checkpoint.
 
     Raises:
       ValueError: naming the source, if it is missing, damaged, empty, or of another skeleton.
@@ -137,16 +159,17 @@ def make_train_dataset(
     sources = [parse_source(s) if isinstance(s, str) else s for s in sources]
     if not sources:
         raise ValueError("sources is empty; pass at least one KIND:FOLDER:COUNT.")
+    companions = Companions(config, [config.probabilities(source) for source in sources])
     kinds = {}
     for index, source in enumerate(sources):
-        planned = _planned_source(source, index, config, skeleton, seed)
+        planned = _planned_source(source, index, config, skeleton, seed, companions)
         kinds.setdefault(source.kind, []).append((planned, source.count))
     decoded = {}
     for kind, parts in kinds.items():
         merged = mixing.merge_sources([planned for planned, _ in parts])
         n_examples = sum(count for _, count in parts)
-        names = (*examples.LABELS, "example_seed")
-        decoded[kind] = _decoded(merged, config, n_examples, names, drop_remainder=True)
+        names = (*_label_names(kind), "example_seed")
+        decoded[kind] = _decoded(merged, config, n_examples, names, companions=companions)
     batches = tf.data.Dataset.zip(decoded)
     return _with_options(batches.prefetch(config.prefetch_batches))
 
@@ -158,8 +181,8 @@ def make_eval_dataset(
 
     Args:
       source_path: folder of a prepared data set.
-      kind: "kp3d" or "kp2d".
-      config: settings; the augmentation ranges are ignored.
+      kind: one of `dataset_info.KINDS`.
+      config: settings; the augmentation is ignored.
       skeleton: the model's.
       batch_size: examples a batch; the last batch may be smaller.
 
@@ -171,12 +194,12 @@ def make_eval_dataset(
       ValueError: naming the source, if it is missing, damaged, or of another skeleton.
     """
     source = SourceConfig(source_path, kind, batch_size)
-    info = _opened(source, skeleton)
+    info = open_source(source, skeleton)
     maker = examples.ExampleMaker(info, kind, config, skeleton, None)
     people = mixing.read_people(source_path, info, kind).enumerate()
     planned = people.batch(batch_size).map(lambda number, person: maker(*person, number))
-    names = (*examples.LABELS, "image_id")
-    decoded = _decoded(planned, config, batch_size, names, drop_remainder=False)
+    names = (*_label_names(kind), "image_id")
+    decoded = _decoded(planned, config, batch_size, names)
     batches = decoded.map(lambda batch: {kind: batch})
     return _with_options(batches.prefetch(config.prefetch_batches))
 
@@ -199,21 +222,22 @@ def damage_named(source_paths):
         raise
 
 
-def _planned_source(source, index, config, skeleton, seed):
+def _planned_source(source, index, config, skeleton, seed, companions):
     """Streams batches of labels and window plans of one training source."""
-    info = _opened(source, skeleton)
-    n_usable = info.counts[{"kp3d": "n_people_3d", "kp2d": "n_people_2d"}[source.kind]]
-    if not n_usable:
+    info = open_source(source, skeleton, skip_corrupt=config.skip_corrupt)
+    if not info.n_usable(source.kind):
         raise ValueError(
-            f"Source {source.path} has no person with a valid {source.kind[2:].upper()} point "
+            f"Source {source.path} has no person with a valid {source.kind} annotation "
             f"(counts: {info.counts}), so that kind = {source.kind!r} would wait for ever; "
-            "leave the source out or use its other kind."
+            "leave the source out or use another kind that it has."
         )
     key = (index << 32) | (seed & 0xFFFFFFFF)
-    maker = examples.ExampleMaker(info, source.kind, config, skeleton, key)
+    probabilities = config.probabilities(source)
+    maker = examples.ExampleMaker(info, source.kind, config, skeleton, key, probabilities)
 
     def plan(numbers, person):
         example = maker(*person, numbers)
+        example |= companions.plan(*person, numbers, key, probabilities)
         number32 = tf.cast(numbers & 0x7FFFFFFF, tf.int32)
         run = tf.fill(tf.shape(number32), (seed + 7919 * index) & 0x7FFFFFFF)
         return {**example, "example_seed": tf.stack([run, number32], axis=-1)}
@@ -223,23 +247,15 @@ def _planned_source(source, index, config, skeleton, seed):
     return numbered.map(plan, num_parallel_calls=1, deterministic=True)
 
 
-def _opened(source, skeleton):
-    """Loads the description of a source and checks that it fits."""
-    info = DatasetInfo.load(source.path)
-    info.check_files(source.path)
-    own = Skeleton.from_dict(info.skeleton)
-    if max(index_map(own, skeleton)) < 0:
-        raise ValueError(
-            f"Source {source.path} (skeleton {own.name!r}) has no joint of the model's skeleton "
-            f"{skeleton.name!r}; add +{os.path.join(source.path, FILE_NAME)} to the trained "
-            "skeleton, or prepare the data with a skeleton whose suffix is that of the joints' "
-            "definitions (smpl, coco, ...)."
-        )
-    return info
+def _label_names(kind):
+    return (*examples.CAMERA_LABELS, *examples.LABELS_OF_KIND[kind])
 
 
-def _decoded(planned, config, batch_size, names, *, drop_remainder):
-    """Decodes the windows of planned batches, several at a time, and batches again."""
+def _decoded(planned, config, batch_size, names, *, companions=None):
+    """Decodes the windows of planned batches, several at a time, and batches again.
+
+    Training, which has companions, drops what does not fill a batch.
+    """
 
     def decode(example):
         window = cropping.decode_window(
@@ -249,14 +265,17 @@ def _decoded(planned, config, batch_size, names, *, drop_remainder):
             example["part_size"],
             config.fast_dct,
         )
-        return {"window": window, **{name: example[name] for name in names}}
+        added = companions.decode(example) if companions else {}
+        return {"window": window, **{name: example[name] for name in names}, **added}
 
     n_calls = config.n_parallel_calls or os.cpu_count() or 1
     windows = planned.unbatch().map(decode, num_parallel_calls=n_calls, deterministic=True)
     shapes = {name: spec.shape for name, spec in windows.element_spec.items()}
     shapes["window"] = tf.TensorShape([config.window_side, config.window_side, 3])
+    if companions:
+        shapes |= {name: tf.TensorShape(shape) for name, shape in companions.shapes.items()}
     # Padding with zeros while batching writes each canvas once.
-    return windows.padded_batch(batch_size, shapes, drop_remainder=drop_remainder)
+    return windows.padded_batch(batch_size, shapes, drop_remainder=companions is not None)
 
 
 def _with_options(dataset):

@@ -164,13 +164,13 @@ def test_eval_is_complete_ordered_and_plain(toy_dir):
 def test_eval_of_nobody_is_empty(tmp_path):
     folder = toy.write_toy(tmp_path, n_shards=1, n_images=2, n_people=(0,))
     assert list(evaluate(folder)) == []
-    with pytest.raises(ValueError, match="no person with a valid 3D point"):
+    with pytest.raises(ValueError, match="no person with a valid kp3d annotation"):
         train([f"kp3d:{folder}:2"])
 
 
 def test_other_annotation_kind_is_refused(tmp_path):
     folder = toy.write_toy(tmp_path, n_shards=1, kind="kp2d")
-    with pytest.raises(ValueError, match="no person with a valid 3D point.*other kind"):
+    with pytest.raises(ValueError, match="no person with a valid kp3d annotation.*other kind"):
         train([f"kp3d:{folder}:2"])
     sub = next(iter(train([f"kp2d:{folder}:2"])))["kp2d"]
     assert np.all(sub["point_validity"]) and not np.any(sub["coords3d_true"])
