@@ -15,7 +15,9 @@ _MARGIN_PX = 2.0  # bilinear neighbours, and the bulge of a distorted edge betwe
 _POINTS_PER_EDGE = 12
 
 
-def plan_windows(example: dict, image_size, side: int, window_side: int) -> dict:
+def plan_windows(
+    example: dict, image_size, side: int, window_side: int, *, scaled_decoding: bool = True
+) -> dict:
     """Finds the windows that a batch of crops needs.
 
     Args:
@@ -24,6 +26,8 @@ def plan_windows(example: dict, image_size, side: int, window_side: int) -> dict
       image_size: int32 `[B, 2]`, (height, width), px.
       side: side of the crops, px.
       window_side: side W of the canvas, px.
+      scaled_decoding: whether JPEGs may be decoded at 1/2, 1/4 or 1/8. That is cheaper, but it
+        averages grey levels, not light: fine bright patterns come out too dark.
 
     Returns:
       Dict: `decoder [B]` int32 (JPEG at 1, 1/2, 1/4, 1/8; then PNG), `part [B, 4]` int32 (y, x,
@@ -34,7 +38,7 @@ def plan_windows(example: dict, image_size, side: int, window_side: int) -> dict
     low, high, density = _seen_area(example, side, image_size)
     is_jpeg = tf.strings.substr(example["image_bytes"], 0, 2) == b"\xff\xd8"
     level = tf.zeros_like(density, tf.int32)
-    for ratio in _RATIOS[1:]:
+    for ratio in _RATIOS[1:] if scaled_decoding else ():
         level += tf.cast((density / ratio >= _MIN_DENSITY) & is_jpeg, tf.int32)
     ratio = tf.gather(tf.constant(_RATIOS, tf.float32), level)[:, tf.newaxis]
     size = tf.cast(image_size[:, ::-1], tf.float32)
@@ -53,7 +57,9 @@ def plan_windows(example: dict, image_size, side: int, window_side: int) -> dict
     }
 
 
-def decode_window(image_bytes, decoder, part, part_size, fast_dct: bool):
+def decode_window(
+    image_bytes, decoder, part, part_size, fast_dct: bool, *, linear_light: bool = False
+):
     """Decodes one window.
 
     Args:
@@ -62,6 +68,7 @@ def decode_window(image_bytes, decoder, part, part_size, fast_dct: bool):
       part: int32 `[4]`, as planned.
       part_size: int32 `[2]`, as planned.
       fast_dct: use libjpeg's fast, slightly less exact inverse DCT and chroma upsampling.
+      linear_light: average light where the window is shrunk, not grey levels.
 
     Returns:
       uint8 `[height, width, 3]` of `part_size`; batching puts it on the canvas.
@@ -72,7 +79,9 @@ def decode_window(image_bytes, decoder, part, part_size, fast_dct: bool):
         + [lambda: _decode_png_part(image_bytes, part)],
     )
     pixels = tf.cond(
-        tf.reduce_all(part[2:] == part_size), lambda: pixels, lambda: _shrunk(pixels, part_size)
+        tf.reduce_all(part[2:] == part_size),
+        lambda: pixels,
+        lambda: _shrunk(pixels, part_size, linear_light),
     )
     return tf.ensure_shape(pixels, [None, None, 3])
 
@@ -139,6 +148,33 @@ def _decode_png_part(image_bytes, part):
     return tf.slice(pixels, [part[0], part[1], 0], [part[2], part[3], 3])
 
 
-def _shrunk(pixels, size):
-    shrunk = tf.image.resize(pixels, size, method="area")
+def _shrunk(pixels, size, linear_light):
+    """Averages the area that each new pixel covers."""
+    pixels = tf.cast(pixels, tf.float32)
+    if linear_light:
+        shrunk = _from_light(tf.image.resize(_to_light(pixels), size, method="area"))
+    else:
+        shrunk = tf.image.resize(pixels, size, method="area")
     return tf.cast(tf.clip_by_value(tf.round(shrunk), 0.0, 255.0), tf.uint8)
+
+
+# Light x^2 (0.7 + 0.3 x) of a grey level x in 0..1 differs from sRGB's curve by at most 0.003, and
+# needs no power and no table, which cost 20 and 8 times as much as the averaging (measured).
+_LIGHT_SHIFT = 255 * 0.7 / 0.3
+_LIGHT_SCALE = 0.3 / 255**3
+# x / y as a polynomial of y = sqrt(light): least squares, wrong by at most 0.02 grey levels.
+_INVERSE = (1.1935436, -0.28800772, 0.127717, -0.03333602)
+
+
+def _to_light(levels):
+    """Turns grey levels 0..255 into light, in the unit 1 / _LIGHT_SCALE."""
+    return tf.square(levels) * (levels + _LIGHT_SHIFT)
+
+
+def _from_light(light):
+    """Turns light back into grey levels."""
+    root = tf.sqrt(light * _LIGHT_SCALE)
+    ratio = tf.fill(tf.shape(root), _INVERSE[-1])
+    for coefficient in _INVERSE[-2::-1]:
+        ratio = ratio * root + coefficient
+    return 255 * root * ratio

@@ -27,10 +27,11 @@ def make_example(image_bytes, box, *, size=(90, 120), side=32, padding=0.0):
     return example, cropping.plan_windows(example, tf.constant([[height, width]]), side, W)
 
 
-def decode(example, plan, fast_dct=False):
+def decode(example, plan, fast_dct=False, **options):
     """Decodes the window and puts it on its canvas, as batching does."""
     planned = [plan[name][0] for name in ("decoder", "part", "part_size")]
-    window = cropping.decode_window(example["image_bytes"][0], *planned, fast_dct).numpy()
+    window = cropping.decode_window(example["image_bytes"][0], *planned, fast_dct, **options)
+    window = window.numpy()
     assert window.shape[:2] == tuple(plan["part_size"][0].numpy())
     return np.pad(window, [(0, W - window.shape[0]), (0, W - window.shape[1]), (0, 0)])
 
@@ -126,6 +127,63 @@ def test_other_colour_modes_decode_to_rgb(mode):
     example, plan = make_example(file.getvalue(), [40.0, 30, 32, 32])
     reference, reference_plan = make_example(encode(grey), [40.0, 30, 32, 32])
     np.testing.assert_allclose(crop(example, plan), crop(reference, reference_plan), atol=0.03)
+
+
+def checkerboard(size, period=1):
+    y, x = np.mgrid[: size[0], : size[1]] // period
+    return np.uint8(255 * ((x + y) % 2))[..., np.newaxis].repeat(3, axis=-1)
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+@pytest.mark.parametrize("size", [(360, 480), (361, 483)])
+def test_fine_black_and_white_shrinks_to_half_the_light(size, extension):
+    # JPEG as it is: four times four of its blocks' pixels have one colour, so that little is lost.
+    encoded = encode(checkerboard(size, 1 if extension == ".png" else 4), extension)
+    box = [-10.0, -20, size[1] + 20, size[0] + 40]
+    example, plan = make_example(encoded, box, size=size)
+    if extension == ".jpg":
+        assert int(plan["decoder"][0]) == 3
+        arguments = (tf.constant([size]), 32, W)
+        plan = cropping.plan_windows(dict(example), *arguments, scaled_decoding=False)
+        assert int(plan["decoder"][0]) == 0
+    inner = [slice(2, n - 2) for n in plan["part_size"][0].numpy()]
+    light = decode(example, plan, linear_light=True)[inner[0], inner[1]]
+    grey = decode(example, plan)[inner[0], inner[1]]
+    # sRGB shows half the light as 188.
+    assert abs(light.mean() - 187.5) < 1.5 and abs(grey.mean() - 127.5) < 1.5
+
+
+def test_averages_of_light_follow_srgb():
+    low, high = (np.arange(256).repeat(256), np.tile(np.arange(256), 256))
+    pairs = np.stack([low, high]).reshape(2, 1, -1)
+    columns = np.moveaxis(np.repeat(pairs[..., np.newaxis], 3, axis=-1), 1, 0)[0]
+    shrunk = cropping._shrunk(tf.constant(np.uint8(columns)), [1, 65536], True).numpy()[0, :, 0]
+
+    def light(level):
+        x = level / 255
+        return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+
+    error = light(shrunk.astype(float)) - (light(low) + light(high)) / 2
+    assert np.abs(error).max() < 0.006
+    np.testing.assert_array_equal(shrunk[low == high], np.arange(256))
+
+
+@pytest.mark.parametrize("linear_light", [False, True])
+@pytest.mark.parametrize("level", [0, 1, 5, 100, 254, 255])
+def test_constant_images_stay(level, linear_light):
+    image = np.full((97, 213, 3), level, np.uint8)
+    example, plan = make_example(encode(image), [0.0, 0, 213, 97], size=(97, 213))
+    height, width = plan["part_size"][0].numpy()
+    assert width == W
+    window = decode(example, plan, linear_light=linear_light)[:height, :width]
+    np.testing.assert_array_equal(window, level)
+
+
+def test_light_changes_only_what_is_shrunk():
+    example, plan = make_example(encode(smooth_image()), [40.0, 30, 32, 32])
+    np.testing.assert_array_equal(
+        decode(example, plan, linear_light=True), decode(example, plan, linear_light=False)
+    )
 
 
 def test_batch_of_zero():
