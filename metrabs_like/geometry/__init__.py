@@ -1,4 +1,4 @@
-"""Pure functions of tensors: cameras, rotations, absolute pose, alignment, heatmaps, warping."""
+"""Pure functions of tensors: cameras, rotations, poses, alignment, heatmaps, bodies, warping."""
 
 from metrabs_like.geometry import (
     absolute,
@@ -7,7 +7,19 @@ from metrabs_like.geometry import (
     heatmap,
     masking,
     rotation,
+    smpl,
+    surface,
     warping,
 )
 
-__all__ = ["absolute", "alignment", "camera", "heatmap", "masking", "rotation", "warping"]
+__all__ = [
+    "absolute",
+    "alignment",
+    "camera",
+    "heatmap",
+    "masking",
+    "rotation",
+    "smpl",
+    "surface",
+    "warping",
+]
