@@ -56,15 +56,29 @@ def build_compressed(call, context) -> np.ndarray:
     state = _attributes(call, context)
     shape, data = _sparse_shape(state, context), _vector(state, "data", "fiub", context)
     indices, ends = (_vector(state, name, "iu", context) for name in ("indices", "indptr"))
-    is_column_wise = call.name.rsplit(".", 1)[-1].startswith("csc")
-    counts = np.diff(ends)
-    n_major = shape[1] if is_column_wise else shape[0]
-    is_whole = len(ends) == n_major + 1 and np.all(counts >= 0) and ends[0] == 0
-    if not is_whole or not ends[-1] == len(data) == len(indices):
+    if call.name.rsplit(".", 1)[-1].startswith("csc"):
+        return dense_columns(shape, data, indices, ends, context)
+    return dense_columns(shape[::-1], data, indices, ends, context).T
+
+
+def dense_columns(shape, data, rows, starts, context) -> np.ndarray:
+    """Makes a matrix from its columns: values and rows of column j stand at starts[j] and on.
+
+    Args:
+      shape: (rows, columns).
+      data: the values.
+      rows: int64, the row of each value.
+      starts: int64 `[columns + 1]`.
+      context: gives `refuse` and `allocate`.
+
+    Returns:
+      The dense matrix.
+    """
+    counts = np.diff(starts)
+    is_whole = len(starts) == shape[1] + 1 and np.all(counts >= 0) and starts[0] == 0
+    if not is_whole or not starts[-1] == len(data) == len(rows):
         context.refuse("holds a sparse matrix whose index arrays do not fit together")
-    major = np.repeat(np.arange(n_major), counts)
-    places = (indices, major) if is_column_wise else (major, indices)
-    return _dense(shape, data, places, context)
+    return _dense(shape, data, (rows, np.repeat(np.arange(shape[1]), counts)), context)
 
 
 def build_coordinates(call, context) -> np.ndarray:

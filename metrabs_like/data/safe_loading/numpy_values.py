@@ -1,7 +1,7 @@
-"""Makes NumPy arrays, dtypes and scalars from the notes of a pickle, without NumPy's own unpickling.
+"""Makes NumPy arrays, dtypes and scalars from the notes of a pickle; NumPy unpickles nothing.
 
-NumPy's `dtype.__setstate__` believes the flags of the file, with which bytes could be declared to be
-object pointers; here every dtype is built from its checked description instead.
+NumPy's `dtype.__setstate__` believes the flags of the file, so bytes could be declared to be
+pointers to objects; here every dtype is built from its checked description instead.
 """
 
 import math
