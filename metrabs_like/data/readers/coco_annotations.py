@@ -6,14 +6,13 @@ width, height) in px.
 
 import collections
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 
 import numpy as np
 import tqdm
 
-from metrabs_like.data import image_files
+from metrabs_like.data import image_files, safe_loading
 from metrabs_like.skeletons import COCO_17
 
 COCO_JOINT_NAMES = (
@@ -142,10 +141,9 @@ def load(
 def _content(path):
     """The file's content with the three lists it must have."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = safe_loading.load_json(path)
         missing = {"images", "annotations", "categories"} - set(content)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is no COCO keypoint file ({error}); download it again.") from None
     if missing or not all(isinstance(content[k], list) for k in ("images", "annotations")):
         raise ValueError(
