@@ -62,14 +62,23 @@ def posed_body(
     """
     joints, rotations = forward_kinematics(body.rest_joints, pose)
     vertices = _skinned(
-        _rest_vertices(body, looseness, template), body.rest_joints, joints, rotations, template
+        rest_vertices(body, looseness, template), body.rest_joints, joints, rotations, template
     )
     points = np.concatenate([joints, _coco_points(body, joints, rotations)])
     return PosedBody(points, vertices, rotations[_HEAD], joints[_HEAD], body.head_scale, template)
 
 
-def _rest_vertices(body, looseness, template):
-    """Vertices `[V, 3]` of this body at rest."""
+def rest_vertices(body: Body, looseness: np.ndarray, template: MeshTemplate) -> np.ndarray:
+    """Gives the mesh the body's proportions.
+
+    Args:
+      body: Proportions.
+      looseness: `[V]`, multiplier of each vertex' radius.
+      template: The mesh.
+
+    Returns:
+      Vertices `[V, 3]` at rest, m.
+    """
     start, end = body.rest_joints[template.joint_a], body.rest_joints[template.joint_b]
     girths = np.array([body.trunk_girth, body.limb_girth, body.head_scale, body.scale])
     sizes = np.array([body.scale, body.scale, body.head_scale, body.scale])
