@@ -43,16 +43,16 @@ def run(values: flags.FlagValues) -> None:
     info = DatasetInfo.load(values.dataset)
     output_dir = _output_dir(values)
     trained = models.load(values.model)
-    skeleton, crops = trained.config.joints, trained.pipeline
+    kind, skeleton, crops = info.evaluation_kind, trained.config.joints, trained.pipeline
     dataset = pipeline.make_eval_dataset(
-        values.dataset, info.kind, crops, skeleton=skeleton, batch_size=values.batch_size
+        values.dataset, kind, crops, skeleton=skeleton, batch_size=values.batch_size
     )
-    source = _baseline_source(values, trained) if info.kind == "kp3d" else None
+    source = _baseline_source(values, trained) if kind == "kp3d" else None
     mean_person = None
     with pipeline.damage_named(filter(None, (values.dataset, source))):
         if source:
             mean_person = baselines.measure(source, crops, skeleton, values.baseline_people)
-        model, baseline = evaluation.measure(trained, dataset, info.kind, mean_person)
+        model, baseline = evaluation.measure(trained, dataset, kind, mean_person)
     content = evaluation.report(trained, values.dataset, model, baseline, mean_person)
     print(f"{values.model} on {content['n_people']} people of {values.dataset}")
     print(evaluation.table(content))

@@ -27,7 +27,7 @@ from metrabs_like.viz.curves import save_training_curves
 
 VALIDATION_FILE = "validation.jsonl"
 CURVES_FILE = "curves.png"
-_DERIVED_FROM_MODEL = ("proc_side",)
+_DERIVED_FROM_MODEL = ("proc_side", "n_surface_points")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -37,8 +37,9 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "sources",
         [],
-        "Prepared data sets and their examples per batch: KIND:DIR:COUNT,... where KIND is kp3d or "
-        "kp2d.",
+        "Prepared data sets and their examples per batch: KIND:DIR:COUNT,... where KIND is param, "
+        "kp3d, dense or kp2d. A data set may have changes of its own: "
+        "kp3d:data/agora3:8:background=0.7:blur=0.",
         values,
     )
     flags.DEFINE_string(
@@ -82,7 +83,7 @@ def build_run(values: flags.FlagValues) -> run_folder.Run:
             "data",
             values,
             exclude=_DERIVED_FROM_MODEL,
-            proc_side=model.proc_side,
+            **{name: getattr(model, name) for name in _DERIVED_FROM_MODEL},
         ),
         sources=tuple(values.sources),
     )
@@ -101,6 +102,8 @@ def run(values: flags.FlagValues) -> None:
     # The initial weights, too: a run killed before its first checkpoint starts again as it did.
     tf.keras.utils.set_random_seed(run_.train.seed % 2**31)
     sources = [pipeline.parse_source(text) for text in run_.sources]
+    for source in sources:
+        run_.module.check_source(source.kind, DatasetInfo.load(source.path), run_.model)
     workdir = app.writable_folder(values.workdir, "workdir")
     for change in run_folder.check_continues(run_, workdir):
         print(f"continuing with a change: {change}")
@@ -181,7 +184,7 @@ def _validation(run_, model, values, log):
     trained = models.TrainedModel(
         name=values.workdir, system=run_.module, config=run_.model, model=model, run=run_
     )
-    kind = DatasetInfo.load(values.validation).kind
+    kind = DatasetInfo.load(values.validation).evaluation_kind
     dataset = pipeline.make_eval_dataset(
         values.validation, kind, run_.pipeline, skeleton=run_.model.joints, batch_size=64
     )

@@ -8,7 +8,7 @@ example's number.
 import numpy as np
 import tensorflow as tf
 
-from metrabs_like.data import augment, records
+from metrabs_like.data import augment, banks, records
 from metrabs_like.data.masks import MAX_SIDE
 from metrabs_like.data.sources import APPEARANCE_CHANGES
 
@@ -97,8 +97,6 @@ class Companions:
 
 
 def _background_bank(config):
-    from metrabs_like.data import banks
-
     arguments = (config.proc_side, config.n_backgrounds, 0)
     if config.backgrounds:
         return banks.load_backgrounds(config.backgrounds, *arguments)
@@ -107,8 +105,6 @@ def _background_bank(config):
 
 
 def _object_bank(config):
-    from metrabs_like.data import banks
-
     if config.objects:
         return banks.load_objects(config.objects, OBJECT_SIDE, config.n_objects, 0)
     return banks.procedural_objects(config.n_objects, OBJECT_SIDE, 0)

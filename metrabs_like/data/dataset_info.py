@@ -84,6 +84,11 @@ class DatasetInfo:
         return self.counts.get(COUNT_OF_KIND[kind], 0)
 
     @property
+    def evaluation_kind(self) -> str:
+        """Returns the kind to measure with: 3D points where there are any, else `kind`."""
+        return "kp3d" if self.n_usable("kp3d") else self.kind
+
+    @property
     def identity(self) -> dict:
         """Returns what two runs must share so that one may continue the other."""
         fields = ("name", "kind", "skeleton", "source", "body_model", "schema_version")

@@ -46,3 +46,39 @@ def with_masked(batch, value):
         coords = ("coords3d_true", "coords2d_true")
         result[kind] = {**sub, **{key: tf.where(invalid, value, sub[key]) for key in coords}}
     return result
+
+
+def make_point_batch(rng, n, config, kind):
+    """Returns a sub-batch of kind param or dense: upright people of the config's body model."""
+    part = make_sub_batch(rng, n, config, "kp2d")
+    labels = ("coords3d_true", "coords2d_true", "point_validity")
+    part = {key: value for key, value in part.items() if key not in labels}
+    n_points = config.n_surface_points
+    if kind == "dense":
+        faces = config.body.faces[rng.integers(0, len(config.body.faces), [n, n_points])]
+        valid = rng.uniform(size=[n, n_points]) < 0.8
+        coords2d = rng.uniform(0, config.proc_side, [n, n_points, 2])
+        return part | {
+            "surface_ids": tf.constant(faces, tf.int32),
+            "surface_weights": tf.constant(rng.dirichlet([1] * 3, [n, n_points]), tf.float32),
+            "coords2d_true": tf.constant(np.where(valid[..., None], coords2d, 0), tf.float32),
+            "point_validity": tf.constant(valid),
+        }
+    upright = np.diag([1.0, -1.0, -1.0])  # the body's y is up, the camera's down
+    place = np.concatenate([rng.uniform(-0.1, 0.1, [n, 2]), rng.uniform(3, 5, [n, 1])], axis=1)
+    to_crop = np.concatenate([np.tile(upright, [n, 1, 1]), place[..., None]], axis=2)
+    return part | {
+        "pose_rotvecs": tf.constant(rng.normal(0, 0.2, [n, 24, 3]), tf.float32),
+        "shape_betas": tf.constant(rng.normal(0, 1, [n, 10]), tf.float32),
+        "translation": tf.constant(rng.normal(0, 0.1, [n, 3]), tf.float32),
+        "crop_from_body": tf.constant(to_crop, tf.float32),
+    }
+
+
+def mirrored(part):
+    """Returns a sub-batch of kind param or dense whose crops are mirrored left to right."""
+    flip = tf.linalg.diag([-1.0, 1.0, 1.0])
+    changed = {"crop_from_camera": flip @ part["crop_from_camera"]}
+    if "crop_from_body" in part:
+        changed["crop_from_body"] = flip @ part["crop_from_body"]
+    return part | changed

@@ -15,7 +15,8 @@ def test_defaults_are_those_of_the_released_code():
     assert (config.proc_side, config.stride, config.depth, config.box_size_m) == (256, 32, 8, 2.2)
     assert (config.uncert_bias, config.uncert_bias2) == (0, 0.001)
     assert (config.absloss_factor, config.absloss_start_step) == (0.1, 5000)
-    assert (config.loss_factor_kp3d, config.loss_factor_kp2d) == (1, 0.1)
+    assert (config.loss_factor_param, config.loss_factor_kp3d) == (1, 0.75)
+    assert (config.loss_factor_dense, config.loss_factor_kp2d) == (0.05, 0.1)
     assert config.full_perspective_start_step == 500
     assert config.n_points == 41
     assert config.root_index == -1

@@ -64,7 +64,7 @@ def test_total_is_that_of_the_trainer(rng, step):
         "uncert": outputs["uncert"][3:],
     }
     loss2d = metric3d.compute_loss_with_2d_gt(targets["kp2d"], preds, CONFIG.loss_config)
-    np.testing.assert_allclose(total, total3d + 0.1 * loss2d, rtol=1e-5)
+    np.testing.assert_allclose(total, 0.75 * total3d + 0.1 * loss2d, rtol=1e-5)
     for name in ("loss3d", "loss3d_abs", "loss2d"):
         np.testing.assert_allclose(means[f"kp3d/{name}"], parts[name], rtol=1e-5)
     np.testing.assert_allclose(means["kp2d/loss2d"], loss2d, rtol=1e-5)

@@ -15,18 +15,22 @@ from metrabs_like.systems.metrabs.decoding import (
 )
 from metrabs_like.systems.metrabs.drawing import draw
 from metrabs_like.systems.metrabs.evaluation import collect, evaluate
+from metrabs_like.systems.metrabs.field import LocalizerField
 from metrabs_like.systems.metrabs.head import HeatmapDecoder
 from metrabs_like.systems.metrabs.initialization import InitReport, initialize_from
 from metrabs_like.systems.metrabs.loss import compute_loss, expected_counts, loss_terms
 from metrabs_like.systems.metrabs.model import build_model
 from metrabs_like.systems.metrabs.preparation import prepare
 from metrabs_like.systems.metrabs.preset import load_preset, preset_names, save_preset
+from metrabs_like.systems.metrabs.supervision import check_source
 
 __all__ = [
     "Config",
     "HeatmapDecoder",
     "InitReport",
+    "LocalizerField",
     "build_model",
+    "check_source",
     "collect",
     "compute_loss",
     "decode",

@@ -10,12 +10,22 @@ import math
 from collections.abc import Mapping
 
 from metrabs_like import skeletons
+from metrabs_like.data.body_models import get_body_model
+from metrabs_like.data.dataset_info import KINDS
 from metrabs_like.geometry.camera import CropGrid
 from metrabs_like.geometry.tracing import TracedByValue
 from metrabs_like.layers import BACKBONES
 from metrabs_like.losses.metric3d import Metric3DLossConfig
 
 _STRIDES = (8, 16, 32)
+_HEADS = ("fixed", "field")
+_FIELD_SIZES = (
+    "n_surface_points",
+    "field_link_dim",
+    "field_width",
+    "field_frequencies",
+    "field_bandwidth",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +47,16 @@ class Config(TracedByValue):
       width: factor on the channels of the tiny backbone (ours).
       weights: "" (random), "imagenet" or a weights file for the backbone.
       root_joint: joint to which relative errors refer; "" is the mean of the valid points.
+      head: "fixed", one convolution for the skeleton's joints, or "field", whose weights are a
+        function of the canonical point, so that any point of the body can be asked for.
+      body_model: "procedural" or a file of the user's (SMPL's .pkl or .npz): poses the points of
+        kind param, and places surface points on the canonical body. Only training needs it.
+      n_surface_points: points of the surface per example of kinds param and dense (released code:
+        1024).
+      field_link_dim: channels of the features that the field's head sees (released code: 512).
+      field_width: hidden units of the field (ours).
+      field_frequencies: number of its Fourier features (ours).
+      field_bandwidth: cycles per metre, standard deviation of their frequencies (ours).
       uncert_bias: added to the uncertainty before its softplus.
       uncert_bias2: m, added after it: the smallest uncertainty.
       absloss_factor: weight of the absolute term.
@@ -46,11 +66,13 @@ class Config(TracedByValue):
       charb_eps: epsilon of the Charbonnier norm.
       fix_uncert_factor: whether log(uncertainty) is weighted by 1/sqrt(D), not sqrt(D).
       full_perspective_start_step: update from which the full perspective reconstruction trains.
+      loss_factor_param: weight of the terms from body-model parameters.
       loss_factor_kp3d: weight of the terms from 3D annotations.
+      loss_factor_dense: weight of the term from surface points marked in the image.
       loss_factor_kp2d: weight of the term from 2D annotations.
       heatmap_loss_factor: weight of a loss on the 2D heatmap itself, relative to its kind's weight
         (ours; 0, as the released code): networks that start from random weights learn much faster.
-      photometric: whether training crops get the photometric augmentation.
+      photometric: whether training crops get the augmentation of their appearance.
 
     Raises:
       ValueError: naming the field, its value and what it may be.
@@ -66,6 +88,13 @@ class Config(TracedByValue):
     width: float = 1.0
     weights: str = ""
     root_joint: str = ""
+    head: str = "fixed"
+    body_model: str = "procedural"
+    n_surface_points: int = 128
+    field_link_dim: int = 128
+    field_width: int = 256
+    field_frequencies: int = 64
+    field_bandwidth: float = 1.0
     uncert_bias: float = 0.0
     uncert_bias2: float = 0.001
     absloss_factor: float = 0.1
@@ -75,7 +104,9 @@ class Config(TracedByValue):
     charb_eps: float = 0.0
     fix_uncert_factor: bool = False
     full_perspective_start_step: int = 500
-    loss_factor_kp3d: float = 1.0
+    loss_factor_param: float = 1.0
+    loss_factor_kp3d: float = 0.75
+    loss_factor_dense: float = 0.05
     loss_factor_kp2d: float = 0.1
     heatmap_loss_factor: float = 0.0
     photometric: bool = True
@@ -92,7 +123,9 @@ class Config(TracedByValue):
             )
         if self.depth < 2:
             raise ValueError(f"depth={self.depth}: at least 2 depth bins are needed")
-        for field in ("box_size_m", "width", "uncert_bias2"):
+        if self.head not in _HEADS:
+            raise ValueError(f"head={self.head!r}: choose one of {', '.join(_HEADS)}")
+        for field in ("box_size_m", "width", "uncert_bias2", *_FIELD_SIZES):
             _check_number(field, getattr(self, field), is_zero_allowed=False)
         for field in (
             "absloss_factor",
@@ -100,8 +133,7 @@ class Config(TracedByValue):
             "beta_nll",
             "charb_eps",
             "full_perspective_start_step",
-            "loss_factor_kp3d",
-            "loss_factor_kp2d",
+            *(f"loss_factor_{kind}" for kind in KINDS),
             "heatmap_loss_factor",
         ):
             _check_number(field, getattr(self, field), is_zero_allowed=True)
@@ -117,6 +149,11 @@ class Config(TracedByValue):
         """The `Skeleton` of the output, points in the output's order."""
         is_name = isinstance(self.skeleton, str)
         return skeletons.get(self.skeleton) if is_name else self.skeleton
+
+    @functools.cached_property
+    def body(self):
+        """The `geometry.smpl.BodyModel`; read from its file on first use."""
+        return get_body_model(self.body_model)
 
     @property
     def n_points(self):

@@ -8,7 +8,9 @@ import tensorflow as tf
 
 from metrabs_like.geometry.masking import reduce_mean_masked
 from metrabs_like.metrics import pose3d
+from metrabs_like.systems.metrabs.field import POINTS
 from metrabs_like.systems.metrabs.preparation import split_by_kind
+from metrabs_like.systems.metrabs.supervision import KINDS_3D
 
 
 def evaluate(decoded, targets, config):
@@ -17,7 +19,8 @@ def evaluate(decoded, targets, config):
     Args:
       decoded: of `decode`, for the whole batch of `prepare`.
       targets: of `prepare`.
-      config: `Config`; relative errors refer to its root joint.
+      config: `Config`; relative errors refer to its root joint. Canonical points of the kinds
+        that have them count as points.
 
     Returns:
       Dict name -> (sum, count). With 3D annotations those of `metrics.pose3d.pose_sums` (mpjpe_mm,
@@ -26,11 +29,11 @@ def evaluate(decoded, targets, config):
       annotations, the 3D ones' projection included, `reprojection_error_px` (crop px).
     """
     sums, pixel_sums = {}, []
-    for kind, pred in split_by_kind(decoded, targets).items():
+    for kind, pred in _split(decoded, targets).items():
         true = targets[kind]
         valid = true["point_validity"]
         pixel_sums.append(pose3d.pixel_error(pred["coords2d"], true["coords2d_true"], valid))
-        if kind == "kp3d":
+        if kind in KINDS_3D:
             pair = (pred["coords3d_abs"], true["coords3d_true"])
             sums.update(pose3d.pose_sums(*pair, valid, root_index=config.root_index))
             errors, has_root = _relative_depth_errors(*pair, valid, config.root_index)
@@ -55,8 +58,8 @@ def collect(decoded, targets, config):
       `person_angular_height` (vertical extent of the valid points in the crop over its focal
       length: body height / depth for a person seen upright).
     """
-    pred = split_by_kind(decoded, targets)["kp3d"]
-    true = targets["kp3d"]
+    kind = next(kind for kind in KINDS_3D if kind in targets)
+    pred, true = _split(decoded, targets)[kind], targets[kind]
     valid = true["point_validity"]
     pair = (pred["coords3d_abs"], true["coords3d_true"])
     errors, counted = pose3d.root_relative_errors(*pair, valid, config.root_index)
@@ -74,6 +77,18 @@ def collect(decoded, targets, config):
         "point_error_m": errors[counted],
         "point_uncert_m": pred["uncert"][counted],
         **{key: value[has_root] for key, value in people.items()},
+    }
+
+
+def _split(decoded, targets):
+    """Returns kind -> what was decoded for its points, `[B, P + K, ...]`."""
+    joints = split_by_kind({k: v for k, v in decoded.items() if POINTS not in k}, targets)
+    if POINTS + "uncert" not in decoded:
+        return joints
+    points = split_by_kind({k: v for k, v in decoded.items() if POINTS in k}, targets)
+    return {
+        kind: {key: tf.concat([v, points[kind][POINTS + key]], 1) for key, v in values.items()}
+        for kind, values in joints.items()
     }
 
 

@@ -61,12 +61,29 @@ class HeatmapDecoder(tf.keras.layers.Layer):
         """Returns the dict of decoded points of logits `[B, H, W, P * (2 + depth)]`."""
         height, width, channels = inputs.shape[1:]
         n_pixels = height * width
-        # [B * P, (2 + depth) * H * W]: contiguous maps, and splitting is cheaper than slicing,
-        # whose gradient fills a whole tensor per slice
-        logits = tf.transpose(tf.reshape(inputs, [-1, n_pixels, channels]), [0, 2, 1])
-        logits = tf.reshape(logits, [-1, (2 + self.depth) * n_pixels])
+        # [B * P, (2 + depth) * H * W]: contiguous maps
+        maps = tf.transpose(tf.reshape(inputs, [-1, n_pixels, channels]), [0, 2, 1])
+        outputs = self.decode_maps(tf.reshape(maps, [-1, (2 + self.depth) * n_pixels]), height)
+        return {
+            key: tf.reshape(value, [-1, self.n_points, *value.shape[1:]])
+            for key, value in outputs.items()
+        }
+
+    def decode_maps(self, maps, height):
+        """Decodes points one by one.
+
+        Args:
+          maps: float32 `[M, (2 + depth) * H * W]`, the channels of each point one after the other.
+          height: H, a Python integer.
+
+        Returns:
+          The outputs of the layer with the single leading dimension M.
+        """
+        n_pixels = maps.shape[1] // (2 + self.depth)
+        width = n_pixels // height
+        # splitting is cheaper than slicing, whose gradient fills a whole tensor per slice
         sizes = [n_pixels, n_pixels, self.depth * n_pixels]
-        evidence, metric_logits, volume_logits = tf.split(logits, sizes, axis=1)
+        evidence, metric_logits, volume_logits = tf.split(maps, sizes, axis=1)
 
         volume = tf.reshape(tf.nn.softmax(volume_logits), [-1, self.depth, n_pixels])
         over_pixels = tf.reduce_sum(volume, axis=1)
@@ -85,10 +102,7 @@ class HeatmapDecoder(tf.keras.layers.Layer):
             log_volume = tf.nn.log_softmax(volume_logits)
             log_volume = tf.reshape(log_volume, [-1, self.depth, height, width])
             outputs["log_heatmap"] = tf.reduce_logsumexp(log_volume, axis=1)
-        return {
-            key: tf.reshape(value, [-1, self.n_points, *value.shape[1:]])
-            for key, value in outputs.items()
-        }
+        return outputs
 
     def compute_output_shape(self, input_shape):
         """Returns the shapes of the outputs."""

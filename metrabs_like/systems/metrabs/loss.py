@@ -6,11 +6,14 @@ replicas is normalized by its own number of valid points. Float32.
 
 import tensorflow as tf
 
+from metrabs_like.geometry.camera import project_pose
 from metrabs_like.losses import metric3d
 from metrabs_like.losses.heatmap import expected_heatmap_count, heatmap_term
-from metrabs_like.losses.terms import combine
+from metrabs_like.losses.terms import LossTerm, combine
 from metrabs_like.systems.metrabs.decoding import reconstruct_absolute
+from metrabs_like.systems.metrabs.field import POINTS
 from metrabs_like.systems.metrabs.preparation import present_kinds, split_by_kind
+from metrabs_like.systems.metrabs.supervision import KINDS_3D, POINT_KINDS
 
 
 def loss_terms(outputs, targets, config, step):
@@ -20,51 +23,39 @@ def loss_terms(outputs, targets, config, step):
     `config.full_perspective_start_step`, full from it on, inside the image mixed with the lifted 2D
     points by `targets["mix_3d_inside_fov"]`. Its reference is fitted to the points that carry a 3D
     annotation; where there are only 2D annotations, to all points, because a handful of them would
-    leave the depth open.
+    leave the depth open. Canonical points count as further points of their examples.
 
     Args:
       outputs: of the model: `coords2d` `[B, P, 2]`, `coords3d_rel` `[B, P, 3]`, `uncert` `[B, P]`
-        and `log_heatmap` `[B, P, H, W]` where `config.heatmap_loss_factor` is not 0.
+        and `log_heatmap` `[B, P, H, W]` where `config.heatmap_loss_factor` is not 0; of a field
+        also `points_*` of the kinds with canonical points.
       targets: of `prepare`.
       config: `Config`.
       step: int, number of the update.
 
     Returns:
-      Dict name -> `losses.terms.LossTerm`: `kp3d/loss3d`, `kp3d/loss3d_abs`, `kp3d/loss2d` and
-      `kp2d/loss2d`, those whose kind is in `targets`; with a heatmap loss also `KIND/heatmap`.
+      Dict name -> `losses.terms.LossTerm`, of the kinds in `targets`: `KIND/loss3d`,
+      `KIND/loss3d_abs` and `KIND/loss2d` of param and kp3d, `KIND/loss2d` of dense and kp2d; with a
+      heatmap loss also `KIND/heatmap`; and `KIND/error_px`, the mean distance of the projections in
+      crop px, which has no weight and no gradient.
 
     Masking: points not valid in `targets` influence neither value nor gradient, NaN or not (their
     predictions still enter the reference of 2D-annotated people). Gradient: to all outputs.
     """
-    kinds = present_kinds(targets)
-    coords3d_abs = reconstruct_absolute(
-        outputs["coords2d"],
-        outputs["coords3d_rel"],
-        tf.concat([targets[k]["intrinsics"] for k in kinds], 0),
-        targets["mix_3d_inside_fov"],
-        tf.concat([_reference_mask(k, targets[k]["point_validity"]) for k in kinds], 0),
-        grid=config.grid,
-        step=step,
-        full_perspective_start_step=config.full_perspective_start_step,
-    )
-    predicted = {"coords3d_abs": coords3d_abs, "uncert": outputs["uncert"]}
-    if config.heatmap_loss_factor:
-        predicted["log_heatmap"] = outputs["log_heatmap"]
-    preds = split_by_kind(predicted, targets)
     terms = {}
-    for kind in kinds:
+    for kind, preds in _predictions(outputs, targets, config, step).items():
         inps = _inputs_of_loss(targets[kind], config)
-        if kind == "kp3d":
-            of_kind = metric3d.loss_terms_with_3d_gt(inps, preds[kind], config.loss_config, step)
+        if kind in KINDS_3D:
+            of_kind = metric3d.loss_terms_with_3d_gt(inps, preds, config.loss_config, step)
         else:
-            of_kind = metric3d.loss_terms_with_2d_gt(inps, preds[kind], config.loss_config)
+            of_kind = metric3d.loss_terms_with_2d_gt(inps, preds, config.loss_config)
         if config.heatmap_loss_factor:
-            log_heatmap, labels = preds[kind]["log_heatmap"], _labels2d(targets[kind])
-            term = heatmap_term(log_heatmap, *labels, config.grid)
+            term = heatmap_term(preds["log_heatmap"], *_labels2d(targets[kind]), config.grid)
             of_kind["heatmap"] = term._replace(weight=config.heatmap_loss_factor)
         factor = getattr(config, f"loss_factor_{kind}")
         for name, term in of_kind.items():
             terms[f"{kind}/{name}"] = term._replace(weight=term.weight * factor)
+        terms[f"{kind}/error_px"] = _pixel_error(preds["coords3d_abs"], targets[kind])
     return terms
 
 
@@ -82,12 +73,15 @@ def expected_counts(targets, config):
     counts = {}
     for kind in present_kinds(targets):
         inps = _inputs_of_loss(targets[kind], config)
-        count = metric3d.expected_counts_3d if kind == "kp3d" else metric3d.expected_counts_2d
+        is_3d = kind in KINDS_3D
+        count = metric3d.expected_counts_3d if is_3d else metric3d.expected_counts_2d
         for name, value in count(inps, config.loss_config).items():
             counts[f"{kind}/{name}"] = value
         if config.heatmap_loss_factor:
             labels = _labels2d(targets[kind])
             counts[f"{kind}/heatmap"] = expected_heatmap_count(*labels, config.grid)
+        valid = targets[kind]["point_validity"]
+        counts[f"{kind}/error_px"] = tf.reduce_sum(tf.cast(valid, tf.float32))
     return counts
 
 
@@ -108,9 +102,51 @@ def compute_loss(outputs, targets, config, step):
     return combine(loss_terms(outputs, targets, config, step))
 
 
+def _predictions(outputs, targets, config, step):
+    """Returns kind -> predictions of all its points, absolute ones included, `[B, P + K, ...]`."""
+    joints = split_by_kind({k: v for k, v in outputs.items() if POINTS not in k}, targets)
+    kinds = {"with": [k for k in joints if k in POINT_KINDS and POINTS + "uncert" in outputs]}
+    kinds["without"] = [kind for kind in joints if kind not in kinds["with"]]
+    of_points = {k: targets[k] for k in kinds["with"]}
+    points = split_by_kind({k: v for k, v in outputs.items() if POINTS in k}, of_points)
+    mixes = split_by_kind({"mix": targets["mix_3d_inside_fov"]}, targets)
+    preds = {}
+    for group in kinds.values():
+        if not group:
+            continue
+        for kind in group:
+            preds[kind] = {
+                key: tf.concat([value, points[kind][POINTS + key]], 1) if kind in points else value
+                for key, value in joints[kind].items()
+            }
+        absolute = reconstruct_absolute(
+            tf.concat([preds[k]["coords2d"] for k in group], 0),
+            tf.concat([preds[k]["coords3d_rel"] for k in group], 0),
+            tf.concat([targets[k]["intrinsics"] for k in group], 0),
+            tf.concat([mixes[k]["mix"] for k in group], 0),
+            tf.concat([_reference_mask(k, targets[k]["point_validity"]) for k in group], 0),
+            grid=config.grid,
+            step=step,
+            full_perspective_start_step=config.full_perspective_start_step,
+        )
+        split = split_by_kind({"coords3d_abs": absolute}, {k: targets[k] for k in group})
+        for kind in group:
+            preds[kind] |= split[kind]
+    return {kind: preds[kind] for kind in joints}
+
+
 def _reference_mask(kind, point_validity):
     """Points that may determine the reference of the reconstruction, bool `[B, P]`."""
-    return point_validity if kind == "kp3d" else tf.ones_like(point_validity)
+    return point_validity if kind in KINDS_3D else tf.ones_like(point_validity)
+
+
+def _pixel_error(coords3d_abs, targets):
+    """The distance of the projections from the labels in crop px, to be logged."""
+    coords2d = project_pose(tf.stop_gradient(coords3d_abs), targets["intrinsics"])
+    valid = targets["point_validity"]
+    difference = tf.where(valid[..., tf.newaxis], coords2d - targets["coords2d_true"], 0.0)
+    total = tf.reduce_sum(tf.norm(difference, axis=-1))
+    return LossTerm(total, tf.reduce_sum(tf.cast(valid, total.dtype)), 0.0)
 
 
 def _labels2d(targets):
@@ -119,5 +155,11 @@ def _labels2d(targets):
 
 
 def _inputs_of_loss(targets, config):
-    """The mapping that `losses.metric3d` expects, for one kind."""
-    return {**targets, "root_index": config.root_index}
+    """The mapping that `losses.metric3d` expects, for one kind.
+
+    Errors refer to the root only where it is annotated: a body has no joints of other skeletons.
+    """
+    root = config.root_index
+    if "canonical_points" in targets and root >= 0:
+        root = tf.where(targets["point_validity"][:, root], root, -1)
+    return {**targets, "root_index": root}

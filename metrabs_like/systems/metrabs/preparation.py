@@ -1,70 +1,67 @@
 """From a batch of the pipeline to network inputs and loss targets, on the device.
 
-Conventions: the annotation kinds are concatenated in the order of `KINDS` for one forward pass;
-targets keep them apart. Geometry in float32.
+Conventions: the annotation kinds are concatenated in the order of `supervision.KINDS` for one
+forward pass; targets keep them apart. Geometry in float32.
 """
 
 import tensorflow as tf
 
+from metrabs_like.data.appearance import change_appearance
 from metrabs_like.data.augment import photometric
 from metrabs_like.geometry.warping import warp_images
+from metrabs_like.systems.metrabs.supervision import KINDS, POINT_KINDS, make_targets
 
-KINDS = ("kp3d", "kp2d")
 _CAMERA_KEYS = ("window_intrinsics", "distortion_coeffs", "crop_from_camera", "intrinsics")
-_TARGET_KEYS = (
-    "coords3d_true",
-    "coords2d_true",
-    "point_validity",
-    "intrinsics",
-    "box",
-    "image_id",
-)
+_APPEARANCE_KEYS = {"background": "backgrounds", "object": "objects", "has_mask": "has_mask"}
+_POINT_STREAM = 2  # of the seed: stream 1 is the mixing's
 
 
 def prepare(batch, config, seed):
-    """Warps the crops, augments their colours and sorts the annotations.
+    """Warps the crops, changes their appearance and sorts the annotations.
 
     Args:
-      batch: dict kind -> sub-batch of the pipeline, at least one of `KINDS`; each with `window`
-        uint8 `[B, W, W, 3]`, `window_intrinsics` `[B, 3, 3]`, `distortion_coeffs` `[B, 12]`,
-        `crop_from_camera` `[B, 3, 3]`, `intrinsics` `[B, 3, 3]` (of the crop), `point_validity`
-        `[B, P]`, `coords3d_true` `[B, P, 3]` (kp3d) and `coords2d_true` `[B, P, 2]`.
+      batch: dict kind -> sub-batch of `data.pipeline`, at least one of `supervision.KINDS`.
       config: `Config`.
-      seed: int32 `[2]`: draws the augmentation and the mixing of the two reconstructions; None is
-        evaluation: neither is random.
+      seed: int32 `[2]`: draws the augmentation, surface points and the mixing of the two
+        reconstructions; None is evaluation: nothing is random.
 
     Returns:
-      (inputs, targets): `image` float32 `[sum B, S, S, 3]` in 0..1 and `intrinsics`; kind -> the
-      annotations, and `mix_3d_inside_fov` `[sum B, 1, 1]`, uniform in 0..1, 0.5 in evaluation.
+      (inputs, targets): `image` float32 `[sum B, S, S, 3]` in 0..1, `intrinsics`, and with
+      `head="field"` `canonical_points` `[A, K, 3]` m of the kinds that have them, which come first;
+      kind -> `supervision.make_targets`, and `mix_3d_inside_fov` `[sum B, 1, 1]`, uniform in 0..1,
+      0.5 in evaluation.
 
     Raises:
-      ValueError: for a batch without a known kind.
+      ValueError: for a batch without a known kind, or a kind that the head cannot learn from.
 
     Gradient: none is wanted.
     """
     kinds = present_kinds(batch)
     if not kinds:
         raise ValueError(f"the batch has kinds {sorted(batch)}; it needs at least one of {KINDS}")
-    camera = {key: tf.concat([batch[k][key] for k in kinds], 0) for key in _CAMERA_KEYS}
-    image = warp_images(
-        tf.concat([batch[k]["window"] for k in kinds], 0),
-        camera["window_intrinsics"],
-        camera["distortion_coeffs"],
-        camera["crop_from_camera"],
-        camera["intrinsics"],
-        config.proc_side,
-    )
+    joined = {
+        key: tf.concat([batch[kind][key] for kind in kinds], 0)
+        for key in set.intersection(*(set(batch[kind]) for kind in kinds))
+    }
+    camera = [joined[key] for key in _CAMERA_KEYS]
+    image = warp_images(joined["window"], *camera, config.proc_side)
     n = tf.shape(image)[0]
-    if seed is None:
-        mix = tf.fill([n, 1, 1], 0.5)
-    else:
+    point_seed = tf.zeros([2], tf.int32)
+    mix = tf.fill([n, 1, 1], 0.5)
+    if seed is not None:
         # philox: the same numbers with and without XLA
-        mix_seed = tf.random.experimental.stateless_fold_in(seed, 1, alg="philox")
+        mix_seed, point_seed = (
+            tf.random.experimental.stateless_fold_in(seed, stream, alg="philox")
+            for stream in (1, _POINT_STREAM)
+        )
         mix = tf.random.stateless_uniform([n, 1, 1], mix_seed, alg="philox")
         if config.photometric:
-            image = photometric(image, seed)
-    targets = {k: {key: batch[k][key] for key in _TARGET_KEYS if key in batch[k]} for k in kinds}
-    inputs = {"image": image, "intrinsics": camera["intrinsics"]}
+            image = _changed(image, joined, camera, seed)
+    targets = {kind: make_targets(kind, batch[kind], config, point_seed) for kind in kinds}
+    inputs = {"image": image, "intrinsics": joined["intrinsics"]}
+    if config.head == "field":
+        points = [targets[kind]["canonical_points"] for kind in kinds if kind in POINT_KINDS]
+        inputs["canonical_points"] = tf.concat(points, 0) if points else tf.zeros([n, 0, 3])
     return inputs, {**targets, "mix_3d_inside_fov": mix}
 
 
@@ -89,3 +86,16 @@ def split_by_kind(tensors, targets):
         parts[kind] = {key: value[start:stop] for key, value in tensors.items()}
         start = stop
     return parts
+
+
+def _changed(image, joined, camera, seed):
+    """Changes the crops' appearance as the sources ask for; without a wish only the colours."""
+    if "augmentation" not in joined:
+        return photometric(image, seed)
+    companions = {
+        argument: joined[key] for key, argument in _APPEARANCE_KEYS.items() if key in joined
+    }
+    if "mask" in joined:
+        mask_camera = (joined["mask_intrinsics"], *camera[1:])
+        companions["masks"] = warp_images(joined["mask"], *mask_camera, image.shape[1])
+    return change_appearance(image, joined["augmentation"], seed, **companions)
