@@ -2,13 +2,22 @@
 
 from types import ModuleType
 
-from metrabs_like.cli import evaluate, export, predict, prepare_data, systems, train
+from metrabs_like.cli import (
+    evaluate,
+    export,
+    inspect_data,
+    predict,
+    prepare_data,
+    systems,
+    train,
+)
 from metrabs_like.data.pipeline import PipelineConfig
 from metrabs_like.data.synthetic import SyntheticConfig
 from metrabs_like.training.config import TrainConfig
 
 COMMANDS: dict[str, ModuleType] = {
     "prepare-data": prepare_data,
+    "inspect-data": inspect_data,
     "train": train,
     "evaluate": evaluate,
     "export": export,

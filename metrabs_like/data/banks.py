@@ -151,6 +151,12 @@ def _shuffled_records(folder, rng, which) -> Iterator[dict]:
     if not paths:
         return
 
+    # Conversion by AutoGraph would take seconds and change nothing.
+    @tf.autograph.experimental.do_not_convert
+    def parse(record):
+        return records.parse_record(record, info.n_points)
+
+    @tf.autograph.experimental.do_not_convert
     def is_wanted(record):
         if which == "masked":
             return tf.size(record["masks"]) > 0
@@ -159,8 +165,8 @@ def _shuffled_records(folder, rng, which) -> Iterator[dict]:
     with tf.device("/cpu:0"):
         files = tf.data.Dataset.from_tensor_slices([paths[i] for i in rng.permutation(len(paths))])
         serialized = files.interleave(tf.data.TFRecordDataset, min(_CYCLE_LENGTH, len(paths)))
-        parsed = serialized.map(lambda s: records.parse_record(s, info.n_points))
-        yield from _shuffled(parsed.filter(is_wanted).as_numpy_iterator(), rng)
+        wanted = serialized.map(parse).filter(is_wanted)
+        yield from _shuffled(wanted.as_numpy_iterator(), rng)
 
 
 def _shuffled(items, rng):
