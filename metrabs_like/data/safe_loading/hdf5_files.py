@@ -26,6 +26,7 @@ MAX_HDF5_MEMBERS = 100_000
 
 _MAX_RATIO = 1100  # deflate reaches 1032
 _FREE_BYTES = 1 << 20  # smaller arrays may be all fill value, without storage
+_CHUNK_BYTES = 1 << 24  # a chunk is unpacked whole, however small the array is
 _MAX_ATTRIBUTE_BYTES = 1 << 16
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _REMEDY = "store plain arrays and groups in one file"
@@ -150,6 +151,8 @@ class CheckedFile:
         self._n_left -= n_bytes
         if self._n_left < 0 or n_needed > max(self._n_left + n_bytes, _FREE_BYTES):
             self.refuse(f"declares {n_needed} bytes for {where}, more than max_bytes allows")
+        if n_chunk > max(4 * n_bytes, _CHUNK_BYTES):
+            self.refuse(f"packs {where} in chunks of {n_chunk} bytes for {n_bytes}")
         if n_needed > _FREE_BYTES and n_needed > _MAX_RATIO * n_stored:
             self.refuse(f"declares {n_needed} bytes for {where}, of which {n_stored} are stored")
 

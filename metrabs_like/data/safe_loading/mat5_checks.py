@@ -7,11 +7,15 @@ import math
 import struct
 import zlib
 
-from metrabs_like.data.safe_loading.refusal import refuse
+from metrabs_like.data.safe_loading.refusal import UnsafeFile, refuse
 
 _HEADER_BYTES = 128
 _INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 5, 6, 14, 15
-_CELL, _STRUCT, _SPARSE = 1, 2, 5
+_COMPLEX_FLAG = 0x800
+_CELL, _STRUCT, _CHAR, _SPARSE = 1, 2, 4, 5
+_UTF8 = 16
+_NUMBER_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
+_TEXT_BYTES = {1: 1, 2: 1, 4: 2, _UTF8: 1, 17: 2, 18: 4}
 _CLASSES = {3: "an object", 16: "a function handle", 17: "an opaque object"}
 _MAX_DEPTH = 50
 _REMEDY = "save only arrays, cells and structs, with -v7"
@@ -22,7 +26,7 @@ def is_version5(header: bytes) -> bool:
     return len(header) >= _HEADER_BYTES and header[124:128] in (b"\x00\x01IM", b"\x01\x00MI")
 
 
-def checked_copy(content: bytes, path: str, max_bytes: int) -> bytes:
+def checked_copy(content: bytes, path: str, max_bytes: int) -> tuple[bytes, bool]:
     """Checks a file and returns it without compression.
 
     Args:
@@ -31,16 +35,19 @@ def checked_copy(content: bytes, path: str, max_bytes: int) -> bytes:
       max_bytes: limit on the decompressed variables.
 
     Returns:
-      The same file with its variables decompressed.
+      The same file with its variables decompressed, and whether any of them is complex.
 
     Raises:
       UnsafeFile: naming what is wrong.
     """
     checker = _Checker(path, "<" if content[126:128] == b"IM" else ">", max_bytes)
     try:
-        return content[:_HEADER_BYTES] + b"".join(checker.variables(content))
-    except (struct.error, zlib.error) as error:
+        body = b"".join(checker.variables(content))
+    except UnsafeFile:
+        raise
+    except (struct.error, zlib.error, ValueError) as error:
         refuse(path, f"is a damaged MATLAB file ({error})", "copy it again")
+    return content[:_HEADER_BYTES] + body, checker.has_complex
 
 
 class _Checker:
@@ -48,6 +55,7 @@ class _Checker:
 
     def __init__(self, path, byte_order, max_bytes):
         self._path, self._order, self._n_left = path, byte_order, max_bytes
+        self.has_complex = self._is_complex = False
 
     def variables(self, content):
         """Yields the bytes of each variable, decompressed and checked."""
@@ -71,9 +79,9 @@ class _Checker:
     def _decompressed(self, data):
         unpacker = zlib.decompressobj()
         whole = unpacker.decompress(data, self._n_left + 1)
-        self._take(len(whole))
         if not unpacker.eof:
             self._refuse("is truncated or decompresses to more than max_bytes allows")
+        self._take(len(whole))
         return whole
 
     def _element(self, data, position):
@@ -107,7 +115,10 @@ class _Checker:
         kind, flags, position = self._element(data, 0)
         if kind != _UINT32 or len(flags) != 8:
             self._refuse("holds an array without its flags")
-        matlab_class = struct.unpack_from(self._order + "I", flags)[0] & 0xFF
+        word = struct.unpack_from(self._order + "I", flags)[0]
+        self._is_complex = bool(word & _COMPLEX_FLAG)
+        self.has_complex = self.has_complex or self._is_complex
+        matlab_class = word & 0xFF
         if matlab_class in _CLASSES or not 1 <= matlab_class <= 15:
             self._refuse(f"holds {_CLASSES.get(matlab_class, f'the class {matlab_class}')}")
         kind, dims, position = self._element(data, position)
@@ -115,25 +126,54 @@ class _Checker:
         if not 2 <= len(sizes) <= 32 or min(sizes) < 0:
             self._refuse("holds an array of strange dimensions")
         (name_kind, _), *contents = self._elements(data[position:])
-        if name_kind != _INT8:
+        if name_kind not in (_INT8, _UTF8):
             self._refuse("holds an array without a name")
-        self._check_contents(matlab_class, math.prod(sizes), contents, depth)
-
-    def _check_contents(self, matlab_class, n_items, contents, depth):
-        """Each item needs some bytes of the file, so that dimensions cannot be made up."""
-        arrays = [payload for kind, payload in contents if kind == _MATRIX]
-        n_bytes = sum(len(payload) for _, payload in contents)
+        n_items = math.prod(sizes)
+        self._take(n_items * 16)  # a sparse matrix becomes dense: counted as such
         if matlab_class in (_CELL, _STRUCT):
-            is_whole = n_items <= max(len(arrays), 1)
-            for payload in arrays:
-                self._check_matrix(payload, depth + 1)
+            self._check_container(matlab_class, n_items, contents, depth)
         elif matlab_class == _SPARSE:
-            is_whole = True  # it becomes dense: counted as such
+            self._check_sparse(contents)
         else:
-            is_whole = n_items <= n_bytes
-        self._take(n_items * 16)
-        if not is_whole or (arrays and matlab_class not in (_CELL, _STRUCT)):
-            self._refuse(f"declares {n_items} items in an array that has {n_bytes} bytes")
+            self._check_numbers(matlab_class, n_items, contents)
+
+    def _check_container(self, matlab_class, n_items, contents, depth):
+        """A cell array holds one array an item, a struct one for each item and field."""
+        n_fields = 1
+        if matlab_class == _STRUCT:
+            (kind, length), (name_kind, names), *contents = contents
+            width = struct.unpack(self._order + "i", length)[0] if kind == _INT32 else 0
+            if width <= 0 or name_kind != _INT8 or len(names) % width:
+                self._refuse("holds a struct with damaged field names")
+            n_fields = len(names) // width
+        is_whole = len(contents) == n_items * n_fields and n_items <= max(len(contents), 1)
+        if not is_whole or any(kind != _MATRIX for kind, _ in contents):
+            found = f"declares {n_items} items of {n_fields} fields and holds {len(contents)}"
+            self._refuse(found)
+        for _, payload in contents:
+            self._check_matrix(payload, depth + 1)
+
+    def _check_sparse(self, contents):
+        """Row indices, column starts, values: scipy looks further into them."""
+        kinds = [kind for kind, _ in contents]
+        is_usual = len(kinds) in (3, 4) and kinds[:2] == [_INT32, _INT32]
+        if not is_usual or not set(kinds[2:]) <= set(_NUMBER_BYTES):
+            self._refuse("holds a sparse matrix without its usual parts")
+
+    def _check_numbers(self, matlab_class, n_items, contents):
+        """Each item must be there, so that dimensions cannot be made up."""
+        is_text = matlab_class == _CHAR
+        n_parts = 2 if self._is_complex and not is_text else 1
+        known = _TEXT_BYTES if is_text else _NUMBER_BYTES
+        if len(contents) != n_parts and (contents or n_items):
+            self._refuse(f"holds an array of {len(contents)} parts instead of {n_parts}")
+        for kind, payload in contents:
+            if kind not in known:
+                self._refuse(f"holds numbers of the unknown type {kind}")
+            n_stored = len(payload) // known[kind]
+            # Text in UTF-8 has more bytes than letters; nothing else may differ.
+            if n_stored < n_items or (n_stored != n_items and kind != _UTF8):
+                self._refuse(f"declares {n_items} items in an array that has {n_stored}")
 
     def _take(self, n_bytes):
         self._n_left -= n_bytes

@@ -2,7 +2,9 @@
 
 Conventions: numbers keep MATLAB's two dimensions and class (`double` -> float64, `logical` ->
 bool); text is `str` (several rows: a list of them); a cell array is an object array of its shape;
-a struct is a dict (a struct array: an object array of dicts); sparse matrices are dense.
+a struct is a dict (a struct array: an object array of dicts); sparse matrices are dense. In a
+version 5 file with complex numbers, whole numbers and logicals keep the integer type in which they
+are stored.
 """
 
 import io
@@ -53,13 +55,13 @@ def _load_version5(path, names, max_bytes):
     """Lets scipy read a checked and decompressed copy."""
     with open(path, "rb") as file:
         content = file.read()
-    checked = mat5_checks.checked_copy(content, path, max_bytes)
+    checked, has_complex = mat5_checks.checked_copy(content, path, max_bytes)
     try:
         variables = scipy.io.loadmat(
             io.BytesIO(checked),
             squeeze_me=False,
             struct_as_record=True,
-            mat_dtype=True,
+            mat_dtype=not has_complex,  # with it scipy drops imaginary parts
             variable_names=names,
         )
         return {
