@@ -17,13 +17,19 @@ from metrabs_like import skeletons
 from metrabs_like.cli import app, flag_bridge
 from metrabs_like.data.dataset_info import FILE_NAME
 from metrabs_like.data.preparation import write_dataset
-from metrabs_like.data.readers import coco, custom, synthetic
+from metrabs_like.data.readers import coco, custom, densepose_coco, mads, synthetic
+from metrabs_like.data.readers.coco_selection import SELECTIONS
 from metrabs_like.data.synthetic import SKELETON_NAME, SyntheticConfig
 
 # Data sets of files, with the flags that their readers take beside the source folder.
 READERS = {
-    "coco": (coco, ("annotations", "min_joints")),
+    "coco": (coco, ("annotations", "min_joints", "selection", "with_empty", "progress")),
     "custom": (custom, ("annotations", "skeleton", "name", "licence")),
+    "densepose_coco": (
+        densepose_coco,
+        ("annotations", "uv_processed", "body_model", "selection", "progress"),
+    ),
+    "mads": (mads, ("progress",)),
 }
 
 
@@ -31,7 +37,8 @@ def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     names = ("synthetic", *READERS)
     flags.DEFINE_enum("dataset", "synthetic", names, "What to prepare.", values)
-    flags.DEFINE_string("source_dir", "", "Folder of the original files (coco, custom).", values)
+    text = "Folder of the original files (all but synthetic)."
+    flags.DEFINE_string("source_dir", "", text, values)
     flags.DEFINE_string("output_dir", "", "Folder of the prepared data set.", values)
     flags.DEFINE_integer(
         "n_processes", 0, "Worker processes; 0 takes one per core.", 0, flag_values=values
@@ -44,7 +51,21 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("skeleton", "", text, values)
     flags.DEFINE_string("name", "custom", "Name of the data set (custom).", values)
     flags.DEFINE_string("licence", "", "What may be done with the data (custom).", values)
+    _define_coco_flags(values)
+    flags.DEFINE_bool("progress", True, "Show a bar while annotations are read.", values)
     flag_bridge.define_flags(SyntheticConfig, "synthetic", values)
+
+
+def _define_coco_flags(values):
+    """Flags of coco and densepose_coco."""
+    text = "People to keep: all usable ones, or those of PosePile's sets (coco, densepose_coco)."
+    flags.DEFINE_enum("selection", "all", SELECTIONS, text, values)
+    text = "Keep pictures without people too, as backgrounds (coco)."
+    flags.DEFINE_bool("with_empty", False, text, values)
+    text = "UV_Processed.mat; empty takes UV_data/UV_Processed.mat there (densepose_coco)."
+    flags.DEFINE_string("uv_processed", "", text, values)
+    text = "Whose mesh that file describes (densepose_coco)."
+    flags.DEFINE_enum("body_model", "smpl", densepose_coco.BODY_MODELS, text, values)
 
 
 def run(values: flags.FlagValues) -> None:
