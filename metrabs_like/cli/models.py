@@ -44,10 +44,11 @@ class TrainedModel:
             return self.system.decode(outputs, inputs, self.config)
 
         return serving.PosePredictor(
-            serving.crop_predictor(self.model, decode),
+            serving.crop_predictor(self.system.joint_network(self.model), decode),
             self.config.proc_side,
             self.config.joints,
             box_padding=self.pipeline.box_padding,
+            point_predictor=self.system.point_predictor(self.model, self.config),
         )
 
 

@@ -15,6 +15,7 @@ from metrabs_like.serving.cameras import Cameras
 from metrabs_like.serving.crops import render_crops
 
 CropPredictor = Callable[[tf.Tensor, tf.Tensor], Mapping[str, tf.Tensor]]
+PointPredictor = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Mapping[str, tf.Tensor]]
 
 _MIN_SINE_TO_UP = 0.05
 
@@ -96,6 +97,34 @@ def checked_crop_predictor(predictor: CropPredictor, side: int, n_points: int) -
     traced = tf.function(predict_crops, input_signature=specs, autograph=False)
     traced.get_concrete_function()
     return traced
+
+
+def checked_point_predictor(predictor: PointPredictor, side: int) -> tf.function:
+    """Gives a predictor of canonical points a fixed signature.
+
+    Args:
+      predictor: images `[N, S, S, 3]` 0..1, intrinsics `[N, 3, 3]` px and canonical points `[K, 3]`
+        m to `coords3d_abs` `[N, K, 3]` m, `coords2d` `[N, K, 2]` crop px and `uncert` `[N, K]` m.
+      side: `S`, px.
+
+    Returns:
+      The traced function of the same form.
+
+    Raises:
+      ValueError: if an output has another shape.
+    """
+    shapes = {"coords3d_abs": (None, None, 3), "coords2d": (None, None, 2), "uncert": (None, None)}
+
+    def predict(image, intrinsics, canonical_points):
+        outputs = predictor(image, intrinsics, canonical_points)
+        return {key: tf.ensure_shape(outputs[key], shape) for key, shape in shapes.items()}
+
+    specs = (
+        tf.TensorSpec((None, side, side, 3), tf.float32, "image"),
+        tf.TensorSpec((None, 3, 3), tf.float32, "intrinsics"),
+        tf.TensorSpec((None, 3), tf.float32, "canonical_points"),
+    )
+    return tf.function(predict, input_signature=specs, autograph=False)
 
 
 def predict_boxes(

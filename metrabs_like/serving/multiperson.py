@@ -18,7 +18,9 @@ from metrabs_like.serving.augmentation import ROTATION_RANGE_DEGREES, make_views
 from metrabs_like.serving.boxes import (
     CropNetwork,
     CropPredictor,
+    PointPredictor,
     checked_crop_predictor,
+    checked_point_predictor,
     predict_boxes,
 )
 from metrabs_like.serving.cameras import (
@@ -62,6 +64,8 @@ class PosePredictor(tf.Module):
       joint_names, joint_edges: variables, string `[P]` and int32 `[E, 2]`.
       per_skeleton_joint_names, per_skeleton_joint_edges, per_skeleton_indices: the same for each
         part of the skeleton by its name, for the `skeleton` argument; indices among all `P`.
+      predict: present if a `point_predictor` was given: images float32 `[N, S, S, 3]` 0..1,
+        intrinsics `[N, 3, 3]` px and canonical points `[K, 3]` m to that predictor's outputs.
       units: output name to string variable: `mm` or `px`.
     """
 
@@ -73,6 +77,7 @@ class PosePredictor(tf.Module):
         *,
         box_padding: float = BOX_PADDING,
         rotation_range_degrees: float = ROTATION_RANGE_DEGREES,
+        point_predictor: PointPredictor | None = None,
     ):
         """Wraps a crop predictor.
 
@@ -84,6 +89,9 @@ class PosePredictor(tf.Module):
           skeleton: Names of the `P` points.
           box_padding: Share of the box's longer side that is added to it, as in training.
           rotation_range_degrees: Largest rotation of the test-time augmentation.
+          point_predictor: Function of crops as above, their intrinsics and canonical points
+            `[K, 3]` m, to a dict with `coords3d_abs` `[N, K, 3]` m, `coords2d` `[N, K, 2]` px of
+            the crop and `uncert` `[N, K]` m; becomes the method `predict`. None: there is none.
 
         Raises:
           ValueError: if the crop predictor's outputs have another form.
@@ -110,8 +118,13 @@ class PosePredictor(tf.Module):
         self._network = CropNetwork(
             self.predict_crops, int(side), box_padding, skeleton.mirror_indices
         )
+        traced = [self.predict_crops]
+        if point_predictor is not None:
+            self.predict = checked_point_predictor(point_predictor, int(side))
+            traced.append(self.predict)
         # A SavedModel stores only variables that it can find from the module's attributes.
-        self._crop_variables = list(self.predict_crops.get_concrete_function().graph.variables)
+        graphs = [function.get_concrete_function().graph for function in traced]
+        self._crop_variables = [variable for graph in graphs for variable in graph.variables]
 
     @tf.function(
         autograph=False,

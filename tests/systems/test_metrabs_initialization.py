@@ -107,3 +107,43 @@ def test_shipped_presets_load():
         assert isinstance(config, Config)
         assert model.get_layer(HEAD_LAYER).get_weights()[0].std() > 0
     assert preset_names() == tuple(sorted(preset_names()))
+
+
+def _field_config(**changes):
+    config = dataclasses.replace(tiny_config(), head="field", field_width=16, field_link_dim=8)
+    return dataclasses.replace(config, **changes)
+
+
+def _answers(model, config, rng):
+    """Absolute numbers that a field gives for one image and some canonical points."""
+    inputs = {
+        "image": rng.uniform(size=[1, config.proc_side, config.proc_side, 3]).astype(np.float32),
+        "intrinsics": np.eye(3, dtype=np.float32)[np.newaxis],
+        "canonical_points": rng.uniform(-1, 1, [1, 6, 3]).astype(np.float32),
+    }
+    return {k: v.numpy() for k, v in model(inputs, training=False).items()}
+
+
+def test_a_field_keeps_its_points_with_another_skeleton():
+    config, source_config = _field_config(skeleton="coco_17+smpl_24"), _field_config()
+    model, source_model = build_model(config), build_model(source_config)
+    field = source_model.get_layer(HEAD_LAYER)
+    field.joint_positions.assign(field.joint_positions + 0.01)
+    report = initialize_from(model, config, source_model, source_config)
+    assert len(report.matched_points) == 24
+    expected = _answers(source_model, source_config, np.random.default_rng(0))
+    found = _answers(model, config, np.random.default_rng(0))
+    for key in ("points_coords3d_rel", "points_uncert"):
+        np.testing.assert_allclose(found[key], expected[key], atol=1e-5)
+    np.testing.assert_allclose(found["coords2d"][:, 17:], expected["coords2d"], atol=1e-4)
+
+
+@pytest.mark.parametrize("other", [{"field_width": 24}, {"head": "fixed"}])
+def test_another_head_keeps_the_backbone_only(other):
+    config, source_config = _field_config(), _field_config(**other)
+    model, source_model = build_model(config), build_model(source_config)
+    before = [w.copy() for w in model.get_layer(HEAD_LAYER).get_weights()]
+    report = initialize_from(model, config, source_model, source_config)
+    assert not report.matched_points and len(report.new_points) == 24
+    for mine, old in zip(model.get_layer(HEAD_LAYER).get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, old)

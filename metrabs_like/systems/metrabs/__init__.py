@@ -20,6 +20,7 @@ from metrabs_like.systems.metrabs.head import HeatmapDecoder
 from metrabs_like.systems.metrabs.initialization import InitReport, initialize_from
 from metrabs_like.systems.metrabs.loss import compute_loss, expected_counts, loss_terms
 from metrabs_like.systems.metrabs.model import build_model
+from metrabs_like.systems.metrabs.points import joint_network, point_predictor, predict
 from metrabs_like.systems.metrabs.preparation import prepare
 from metrabs_like.systems.metrabs.preset import load_preset, preset_names, save_preset
 from metrabs_like.systems.metrabs.supervision import check_source
@@ -41,8 +42,11 @@ __all__ = [
     "evaluate",
     "expected_counts",
     "initialize_from",
+    "joint_network",
     "load_preset",
     "loss_terms",
+    "point_predictor",
+    "predict",
     "prepare",
     "preset_names",
     "reconstruct_absolute",

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from metrabs_like import skeletons
-from metrabs_like.systems.metrabs.model import HEAD_LAYER
+from metrabs_like.systems.metrabs.model import HEAD_LAYER, LINK_LAYER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,8 @@ def initialize_from(model, config, source_model, source_config):
 
     Returns:
       `InitReport`. The whole backbone is taken, and the head weights of points of the same name
-      if the number of depth bins is the same too.
+      if the number of depth bins is the same too. From a field to a field of the same sizes, the
+      field is taken as a whole, with the canonical positions of joints of the same name.
 
     Raises:
       ValueError: for another backbone, or one of another width, naming both.
@@ -60,6 +61,10 @@ def initialize_from(model, config, source_model, source_config):
         )
     target_backbone.set_weights(source_backbone.get_weights())
     index_map = np.array(skeletons.index_map(source_config.joints, config.joints))
+    names = np.array(config.joints.joint_names)
+    if config.head != "fixed" or source_config.head != "fixed":
+        index_map = _copy_field(model, source_model, index_map)
+        return _report(names, index_map)
     if config.depth != source_config.depth:
         index_map[:] = -1
     matched = index_map >= 0
@@ -71,10 +76,42 @@ def initialize_from(model, config, source_model, source_config):
             for target, source in zip(target_weights, source_weights, strict=True)
         ]
     )
-    names = np.array(config.joints.joint_names)
+    return _report(names, index_map)
+
+
+def _report(names, index_map):
+    """Which points were taken over; -1 stands for the new ones."""
+    matched = index_map >= 0
     return InitReport(
         matched_points=tuple(names[matched].tolist()), new_points=tuple(names[~matched].tolist())
     )
+
+
+def _copy_field(model, source_model, index_map):
+    """Copies link and field if both models have them in the same size; returns what matched."""
+    nothing = np.full_like(index_map, -1)
+    layers = [(m.get_layer(LINK_LAYER), m.get_layer(HEAD_LAYER)) for m in (model, source_model)
+              if any(layer.name == LINK_LAYER for layer in m.layers)]  # fmt: skip
+    if len(layers) < 2:
+        return nothing
+    (link, field), (source_link, source_field) = layers
+    pairs = [(link, source_link), (field, source_field)]
+    shared = [
+        (target, source)
+        for layer, source_layer in pairs
+        for target, source in zip(layer.weights, source_layer.weights, strict=True)
+        if target is not getattr(layer, "joint_positions", None)
+    ]
+    if any(target.shape != source.shape for target, source in shared):
+        return nothing
+    for target, source in shared:
+        target.assign(source)
+    positions = field.canonical_joints().numpy()
+    taken = source_field.canonical_joints().numpy()
+    matched = index_map >= 0
+    positions[matched] = taken[index_map[matched]]
+    field.joint_positions.assign(positions[field.layout.free])
+    return index_map
 
 
 def _with_points(target, source, index_map, matched):
