@@ -36,6 +36,9 @@ class SyntheticConfig:
       distortion_fraction: Share of images with lens distortion.
       jpeg_quality: Highest JPEG quality; each image gets up to 25 less.
       with_masks: Whether to store a PNG mask of the visible part of each person.
+      with_body_parameters: Whether to store each person's parameters of the procedural body model.
+      n_surface_points: Visible points of the procedural body's surface to store per person, 0 to
+        10000; people of whom less shows get fewer.
 
     Raises:
       ValueError: if a field is out of its range; the message names it.
@@ -59,6 +62,8 @@ class SyntheticConfig:
     distortion_fraction: float = 0.5
     jpeg_quality: int = 92
     with_masks: bool = False
+    with_body_parameters: bool = False
+    n_surface_points: int = 0
 
     def __post_init__(self):
         self._check_integers()
@@ -74,6 +79,7 @@ class SyntheticConfig:
             "min_people": (0, 64),
             "max_people": (0, 64),
             "jpeg_quality": (30, 100),
+            "n_surface_points": (0, 10000),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)

@@ -13,6 +13,8 @@ import numpy as np
 
 from metrabs_like.data.records import Person, Record
 from metrabs_like.data.synthetic.background import cast_shadow, sample_background, sample_occluder
+from metrabs_like.data.synthetic.body_model import body_parameters
+from metrabs_like.data.synthetic.camera import Camera
 from metrabs_like.data.synthetic.config import SyntheticConfig
 from metrabs_like.data.synthetic.photo import encoded_jpeg, photographed
 from metrabs_like.data.synthetic.rendering import (
@@ -21,12 +23,15 @@ from metrabs_like.data.synthetic.rendering import (
     paint_people,
     sample_light,
 )
-from metrabs_like.data.synthetic.scene import Scene, sample_scene
+from metrabs_like.data.synthetic.scene import PlacedPerson, Scene, sample_scene
+from metrabs_like.data.synthetic.surface_labels import visible_surface_points
 
 DATASET_NAME = "synthetic"
 #: People of whom fewer image pixels show are not annotated.
 _MIN_VISIBLE_PX = 12.0
 _MIN_BOX_PX = 4.0
+#: Tells the random numbers of surface points from those of the image.
+_LABEL_STREAM = 1
 
 
 def generate_shard(config: SyntheticConfig, shard_index: int) -> Iterator[Record]:
@@ -74,7 +79,9 @@ def generate_image(config: SyntheticConfig, index: int) -> Record:
     identities = cv2.extractChannel(canvas, 3)
     people = []
     for number, area in enumerate(areas):
-        annotated = _annotated(scene, identities, number, area, config)
+        # A generator of their own: labels never change the images.
+        label_seed = [config.seed, index, number, _LABEL_STREAM]
+        annotated = _annotated(scene, identities, number, area, config, label_seed)
         if annotated is not None:
             people.append(annotated)
     picture = photographed(rng, _composed(rng, config, scene, canvas, identities))
@@ -103,7 +110,7 @@ def _painted(rng, config, scene: Scene):
     return canvas, areas
 
 
-def _annotated(scene: Scene, identities, number, area, config) -> Person | None:
+def _annotated(scene: Scene, identities, number, area, config, label_seed) -> Person | None:
     """Labels of one person, None if too little of them is in the image."""
     person, camera, side = scene.people[number], scene.camera, config.image_side
     is_visible = cv2.compare(identities, number + 1, cv2.CMP_EQ)
@@ -114,6 +121,7 @@ def _annotated(scene: Scene, identities, number, area, config) -> Person | None:
     if n_visible < _MIN_VISIBLE_PX * SUPERSAMPLING**2 or (high - low).min() < _MIN_BOX_PX:
         return None
     points3d = camera.world_to_camera(person.to_world(person.posed.points))
+    body, surface = _body_labels(person, camera, is_visible, config, label_seed)
     is_valid = np.ones(len(points3d), dtype=bool)
     return Person(
         box=np.concatenate([low, high - low]).astype(np.float32),
@@ -123,7 +131,26 @@ def _annotated(scene: Scene, identities, number, area, config) -> Person | None:
         validity2d=is_valid.copy(),
         mask=_encoded_mask(is_visible, side) if config.with_masks else None,
         occlusion=float(1.0 - n_visible / area),
+        body=body,
+        surface=surface,
     )
+
+
+def _body_labels(person: PlacedPerson, camera: Camera, is_visible, config, seed):
+    """Body parameters and surface points, each None where it is not wanted."""
+    if not (config.with_body_parameters or config.n_surface_points):
+        return None, None
+    rotation = camera.extrinsics[:3, :3] @ person.rotation
+    shift = camera.world_to_camera(person.translation)
+    camera_from_body = np.concatenate([rotation, shift[:, np.newaxis]], axis=1)
+    parameters = body_parameters(person.body, person.pose, camera_from_body)
+    surface = None
+    if config.n_surface_points:
+        rng = np.random.default_rng(seed)
+        surface = visible_surface_points(
+            rng, parameters, camera, is_visible, config.n_surface_points
+        )
+    return parameters if config.with_body_parameters else None, surface
 
 
 def _encoded_mask(is_visible, side):

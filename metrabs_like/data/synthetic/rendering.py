@@ -22,7 +22,8 @@ from metrabs_like.data.synthetic.scene import Scene
 SUPERSAMPLING = 2
 #: Value of the canvas' fourth channel where an object hides the people.
 OCCLUDER = 255
-_SHIFT = 4  # fractional bits of the polygon corners
+#: Fractional bits of the polygon corners.
+SUBPIXEL_BITS = 4
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _paint_person(canvas, scene: Scene, index, light):
     """Paints one person."""
     person, view, camera = scene.people[index], scene.views[index], scene.camera
     faces = person.posed.template.faces
-    corners = _canvas_corners(view.pixels)[faces]
+    corners = canvas_corners(view.pixels)[faces]
     shown, depths, colours = _lit_faces(view.vertices, faces, corners, person.outfit, light)
     rotation = camera.extrinsics[:3, :3] @ person.rotation
     features = face_features(
@@ -101,7 +102,7 @@ def _paint_person(canvas, scene: Scene, index, light):
     painted = np.full((len(order), 4), index + 1.0)
     painted[:, :3] = np.minimum(colours, 255.0)
     polygons = list(corners[shown])
-    polygons.extend(_canvas_corners(camera.camera_to_image(features.corners)))
+    polygons.extend(canvas_corners(camera.camera_to_image(features.corners)))
     polygons = map(polygons.__getitem__, order.tolist())
     # Some hundred tiny polygons: a loop in Python would cost as much as the painting.
     paint = map(
@@ -110,7 +111,7 @@ def _paint_person(canvas, scene: Scene, index, light):
         polygons,
         painted.tolist(),
         repeat(cv2.LINE_8),
-        repeat(_SHIFT),
+        repeat(SUBPIXEL_BITS),
     )
     deque(paint, maxlen=0)
 
@@ -121,17 +122,24 @@ def _lit_features(features, light):
     return features.colours * (light.ambient + light.colour * facing)
 
 
-def _canvas_corners(pixels):
-    """Image pixels to fixed-point canvas pixels for OpenCV."""
+def canvas_corners(pixels: np.ndarray) -> np.ndarray:
+    """Takes places in the image to the canvas.
+
+    Args:
+      pixels: `[..., 2]`, px in the image.
+
+    Returns:
+      int32 `[..., 2]`, canvas pixels with `SUBPIXEL_BITS` fractional bits, as OpenCV draws them.
+    """
     scaled = (pixels + 0.5) * SUPERSAMPLING - 0.5
     scaled = np.minimum(np.maximum(scaled, -3e4), 3e4)
-    return np.rint(scaled * (1 << _SHIFT)).astype(np.int32)
+    return np.rint(scaled * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
 def _lit_faces(vertices, faces, corners, outfit: Outfit, light: Light):
     """Visible faces, their depths and lit colours."""
     first, second = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
-    turn = first[:, 0].astype(np.int64) * second[:, 1] - first[:, 1].astype(np.int64) * second[:, 0]
+    turn = turns(first, second)
     shown = np.flatnonzero(outfit.is_drawn & ((turn < 0) | outfit.two_sided))
     a, b, c, d = vertices.T[:, faces[shown].T].transpose(1, 0, 2)
     normals = _crossed(c - a, d - b)
@@ -146,6 +154,11 @@ def _lit_faces(vertices, faces, corners, outfit: Outfit, light: Light):
     highlight = 255.0 * outfit.gloss[shown] * facing**8
     colours = outfit.colours[shown] * shade + highlight[:, np.newaxis]
     return shown, distances, colours
+
+
+def turns(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns the cross products of rows `[n, 2]` of `canvas_corners`, negative for front faces."""
+    return first[:, 0].astype(np.int64) * second[:, 1] - first[:, 1].astype(np.int64) * second[:, 0]
 
 
 def _crossed(a, b):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from metrabs_like.data.synthetic.appearance import Outfit, sample_outfit
-from metrabs_like.data.synthetic.body import sample_body
+from metrabs_like.data.synthetic.body import Body, sample_body
 from metrabs_like.data.synthetic.camera import (
     N_DISTORTION,
     Camera,
@@ -45,6 +45,8 @@ class PlacedPerson:
       rotation: `[3, 3]`, body to world frame.
       translation: `[3]`, world position of the pelvis, m.
       vertices: `[V, 3]`, world frame, m.
+      body: Proportions.
+      pose: `[n_angles]`, radians.
     """
 
     posed: PosedBody
@@ -52,6 +54,8 @@ class PlacedPerson:
     rotation: np.ndarray
     translation: np.ndarray
     vertices: np.ndarray
+    body: Body
+    pose: np.ndarray
 
     def to_world(self, points: np.ndarray) -> np.ndarray:
         """Returns points `[..., 3]` of the body frame in the world frame."""
@@ -157,7 +161,8 @@ def _placed_person(rng, config, place):
     body = sample_body(rng)
     template = mesh_template(2 if config.image_side >= _DETAILED_SIDE else 1)
     outfit = sample_outfit(rng, template)
-    posed = posed_body(body, sample_pose(rng), outfit.looseness, template)
+    pose = sample_pose(rng)
+    posed = posed_body(body, pose, outfit.looseness, template)
     if rng.random() < config.frontal_fraction:
         yaw = np.radians(config.frontal_yaw_degrees) * rng.uniform(-1.0, 1.0)
     else:
@@ -173,7 +178,8 @@ def _placed_person(rng, config, place):
     # Pushed away until the nearest fingertip keeps its distance, whatever the camera's pitch.
     away = max(1.0, (reach + MIN_DEPTH_M + 0.15) / np.hypot(*place))
     translation = np.array([place[0] * away, -low_y - jump, place[1] * away])
-    return PlacedPerson(posed, outfit, rotation, translation, world + translation)
+    vertices = world + translation
+    return PlacedPerson(posed, outfit, rotation, translation, vertices, body, pose)
 
 
 def _aimed_camera(rng, config, people, height, depth):
