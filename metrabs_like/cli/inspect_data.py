@@ -52,6 +52,7 @@ def run(values: flags.FlagValues) -> None:
 def _inspect(run_, source, index, n_images, folder):
     """Draws the sheet of one source and prints a line for each thing to know about it."""
     info = DatasetInfo.load(source.path)
+    run_.module.check_source(source.kind, info, run_.model)
     n_people = info.n_usable(source.kind)
     images, points, validity = _prepared_crops(run_, source, min(n_images, max(n_people, 1)), index)
     settings = run_.pipeline.probabilities(source)

@@ -6,7 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from metrabs_like import skeletons
 from metrabs_like.cli import inspect_data, run_folder
+from metrabs_like.data import preparation, records
+from metrabs_like.data.synthetic.body_model import procedural_body
+from metrabs_like.geometry.body_model import posed_arrays
 
 from .conftest import TINY_MODEL
 
@@ -17,6 +21,68 @@ def inspect(folder, *more):
 
 def read(path):
     return cv2.imread(str(path))[..., ::-1]
+
+
+SIDE = 256
+UPRIGHT = np.array([[1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 4]])  # seen from the front, 4 m away
+
+
+def body_records(shard_index):
+    """Black pictures of one body at rest, with its parameters, joints and 20 surface points."""
+    rng = np.random.default_rng(shard_index)
+    body = procedural_body()
+    vertices, joints = posed_arrays(body, np.zeros((24, 3)))
+    faces = body.faces[rng.integers(len(body.faces), size=20)]
+    k = np.array([[400.0, 0, SIDE / 2], [0, 400, SIDE / 2], [0, 0, 1]])
+
+    def project(points):
+        points = points @ UPRIGHT[:, :3].T + UPRIGHT[:, 3]
+        return points, (points @ k.T)[:, :2] / points[:, 2:]
+
+    joints3d, joints2d = project(joints)
+    marked = project(vertices[faces].mean(axis=1))[1]
+    outline = project(vertices)[1]
+    box = np.concatenate([outline.min(axis=0), np.ptp(outline, axis=0)])
+    encoded = cv2.imencode(".png", np.zeros((SIDE, SIDE, 3), np.uint8))[1].tobytes()
+    is_valid = np.ones(24, bool)
+    for i in range(4):
+        person = records.Person(box, joints3d, is_valid, joints2d, is_valid)
+        person.body = records.BodyParameters(np.zeros((24, 3)), np.zeros(10), np.zeros(3), UPRIGHT)
+        person.surface = records.SurfacePoints(faces, np.full((20, 3), 1 / 3), marked)
+        yield records.Record(encoded, SIDE, SIDE, str(i), "bodies", k, people=[person])
+
+
+@pytest.fixture(scope="module")
+def bodies(tmp_path_factory):
+    """A data set of such records."""
+    folder = str(tmp_path_factory.mktemp("bodies"))
+    info = records.DatasetInfo(
+        name="my bodies",
+        kind="param",
+        skeleton=skeletons.get("smpl_24").to_dict(),
+        body_model={"name": "procedural", "n_vertices": procedural_body().n_vertices},
+    )
+    preparation.write_dataset([body_records], folder, info, n_processes=1, progress=False)
+    return folder
+
+
+def test_bodies_and_their_surfaces(bodies, tmp_path, capsys):
+    sources = f"--sources=param:{bodies}:2,dense:{bodies}:3"
+    more = ("--metrabs_head=field", "--metrabs_n_surface_points=40", "--n_images=4")
+    assert inspect(tmp_path, sources, *more) == 0
+    printed = capsys.readouterr().out
+    assert "valid points: 100.0% of 24 joints, 100.0% of 40 surface" in printed
+    assert "valid points: 0.0% of 24 joints, 50.0% of 40 surface" in printed
+    param = read(tmp_path / "contact_sheet_0_param_my_bodies.png")
+    dense = read(tmp_path / "contact_sheet_1_dense_my_bodies.png")
+    colors = [np.ptp(sheet.astype(int), axis=-1).max() for sheet in (param, dense)]
+    assert colors[0] > 150 and colors[1] == 0  # limbs in colour; white dots on black pictures
+    assert 0.002 < np.mean(dense > 200) < np.mean(param.max(axis=-1) > 150)
+
+
+def test_surface_points_need_a_head_for_them(bodies, tmp_path, capsys):
+    assert inspect(tmp_path, f"--sources=dense:{bodies}:3") == 1
+    assert "head" in capsys.readouterr().err
 
 
 def test_one_sheet_for_each_source(dataset, held_out, tmp_path, capsys):
@@ -91,7 +157,6 @@ def test_not_more_crops_than_people(dataset, tmp_path):
         (["--sources=kp3d:folder"], 1, "KIND:FOLDER:COUNT"),
         (["--sources=kp3d:{dataset}:4", "--n_image=3"], 2, "n_images"),
         (["--sources=kp3d:{dataset}:4", "--n_images=0"], 2, "n_images"),
-        (["--sources=dense:{dataset}:4"], 1, "no person with a valid dense annotation"),
     ],
 )
 def test_wrong_input_is_explained(dataset, tmp_path, capsys, more, code, message):
