@@ -13,13 +13,11 @@ import sys
 
 from absl import flags
 
-from metrabs_like import skeletons
-from metrabs_like.cli import app, flag_bridge
-from metrabs_like.data.dataset_info import FILE_NAME
+from metrabs_like.cli import app, flag_bridge, prepared_report
 from metrabs_like.data.preparation import write_dataset
 from metrabs_like.data.readers import coco, custom, densepose_coco, mads, synthetic
 from metrabs_like.data.readers.coco_selection import SELECTIONS
-from metrabs_like.data.synthetic import SKELETON_NAME, SyntheticConfig
+from metrabs_like.data.synthetic import SyntheticConfig
 
 # Data sets of files, with the flags that their readers take beside the source folder.
 READERS = {
@@ -78,32 +76,13 @@ def run(values: flags.FlagValues) -> None:
     info, tasks = plan(values)
     app.writable_folder(values.output_dir, "output_dir")
     info = write_dataset(tasks, values.output_dir, info, n_processes=values.n_processes or None)
-    counts = ", ".join(f"{value} {name}" for name, value in info.counts.items())
-    print(f"{values.output_dir}: {info.name} ({info.kind}): {counts}")
-    for name, reason in info.skipped[:20]:
-        print(f"skipped {name}: {reason}")
-    if len(info.skipped) > 20:
-        path = os.path.join(values.output_dir, FILE_NAME)
-        print(f"... and {len(info.skipped) - 20} more, listed in {path}")
+    print("\n".join(prepared_report.lines(info, values.output_dir)))
     if info.skipped and not info.counts["n_images"]:
         name, reason = info.skipped[0]
         raise ValueError(
             f"--source_dir={values.source_dir}: no image can be used ({name}: {reason}); "
             f"mend them, delete {values.output_dir} and prepare again"
         )
-    if info.counts["n_people"]:
-        print(f"train with: {_training_flags(info, values.output_dir)}")
-    else:
-        print("no person in any image: there is nothing to train on")
-
-
-def _training_flags(info, folder):
-    """The flags that train on a prepared data set; joints of one's own join the built-in ones."""
-    sources = f"--sources={info.kind}:{folder}:32"
-    usual = skeletons.get(SKELETON_NAME)
-    if max(skeletons.index_map(skeletons.Skeleton.from_dict(info.skeleton), usual)) >= 0:
-        return sources
-    return f"{sources} --metrabs_skeleton={usual.name}+{os.path.join(folder, FILE_NAME)}"
 
 
 def plan(values: flags.FlagValues):
