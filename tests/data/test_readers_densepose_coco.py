@@ -5,8 +5,11 @@ import pytest
 
 from metrabs_like.data import masks, preparation
 from metrabs_like.data.readers import densepose_coco
+from metrabs_like.data.readers.densepose_charts import CHART_NAMES
+from metrabs_like.data.synthetic.body_model import camera_points, procedural_body
 from tests.native import charts, scene
 from tests.native import coco as native_coco
+from tests.native import densepose as native
 
 UV_PROCESSED = "UV_data/UV_Processed.mat"
 
@@ -168,6 +171,42 @@ def test_other_splits_have_the_pictures_of_val(tmp_path, made):
     info, (record,) = read_all(tmp_path)
     assert record.image_id == "val2014/COCO_val2014_000000000001.jpg"
     assert info.name == "densepose_coco_valminusminival" and info.expected == 0
+
+
+def test_marked_points_of_synthetic_people_come_back(tmp_path, made):
+    content, truth = native.write(tmp_path, made, n_points=60)
+    info, records = read_all(tmp_path, body_model="procedural")
+    body = procedural_body()
+    assert info.body_model == {"name": "procedural", "n_vertices": body.n_vertices}
+    assert info.dropped == {}
+    records = {record.image_id: record for record in records}
+    for image, record, expected in zip(content["images"], made, truth, strict=True):
+        (person,) = records[f"train2014/{image['file_name']}"].people
+        surface = person.surface
+        assert len(surface.weights) == len(expected.weights) > 30
+        np.testing.assert_array_equal(surface.vertex_ids, expected.vertex_ids)
+        np.testing.assert_allclose(surface.weights, expected.weights, atol=1e-4)
+        np.testing.assert_allclose(surface.points2d, expected.points2d, atol=1e-3)
+        # And they are what they claim to be: these points of the posed body, seen by the camera.
+        vertices, _ = camera_points(record.people[0].body)
+        points = (surface.weights[..., np.newaxis] * vertices[surface.vertex_ids]).sum(axis=1)
+        seen = scene.pixels(points, record.intrinsics)
+        np.testing.assert_allclose(seen, surface.points2d, atol=0.02)
+
+
+def test_the_parts_of_synthetic_people_are_on_the_named_side(tmp_path, made):
+    content, truth = native.write(tmp_path, made)
+    template = procedural_body().v_template
+    n_sided = 0
+    for row, surface in zip(content["annotations"], truth, strict=True):
+        x = (surface.weights * template[surface.vertex_ids, 0]).sum(axis=-1)
+        for part, place in zip(row["dp_I"], x, strict=True):
+            name = CHART_NAMES[int(part) - 1]
+            if name.startswith(("left", "right")):
+                n_sided += 1
+                assert (place > 0) == name.startswith("left")  # x to the person's left
+        assert len(row["dp_masks"]) == 14 and any(row["dp_masks"])
+    assert n_sided > 50
 
 
 def test_empty_folders_are_refused(tmp_path):

@@ -21,7 +21,7 @@ def people(n: int, seed: int, *, n_people: int = 1, image_side: int = IMAGE_SIDE
     """Renders `n` pictures with `n_people` whole people each, with masks and no lens distortion.
 
     The people stand 2.5 to 5 m away, so that usual cameras see them whole. `points3d` are those of
-    `smpl_24+coco_17`; `joints` picks some by name.
+    `smpl_24+coco_17`; `joints` picks some by name. `body` has the procedural body's parameters.
     """
     config = SyntheticConfig(
         n_images=n,
@@ -37,6 +37,7 @@ def people(n: int, seed: int, *, n_people: int = 1, image_side: int = IMAGE_SIDE
         distortion_fraction=0.0,
         jpeg_quality=100,
         with_masks=True,
+        with_body_parameters=True,
     )
     return [generate_image(config, index) for index in range(n)]
 

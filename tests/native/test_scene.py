@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from metrabs_like.data.synthetic.body_model import camera_points
 from tests.data.toy import draw_spots
 from tests.native import scene
 
@@ -47,6 +48,15 @@ def test_people_are_whole_and_masked():
         assert inside.all()
         expected = scene.pixels(person.points3d, record.intrinsics)
         np.testing.assert_allclose(person.points2d, expected, atol=1e-3)
+
+
+def test_the_body_model_is_where_the_person_is():
+    for record in scene.people(2, 4):
+        person = record.people[0]
+        vertices, _ = camera_points(person.body)
+        seen = np.rint(scene.pixels(vertices, record.intrinsics)).astype(int)
+        near = cv2.dilate(scene.whole_mask(record, person), np.ones((9, 9), np.uint8))
+        assert (near[seen[:, 1], seen[:, 0]] > 0).mean() > 0.95
 
 
 def test_the_mask_follows_the_picture():
