@@ -1,4 +1,4 @@
-"""What `prepare_data` says when a data set is done: counts, losses with their reasons, next step."""
+"""What `prepare_data` says at the end: counts, losses with their reasons, the next step."""
 
 import os
 

@@ -13,6 +13,12 @@ from metrabs_like.systems.metrabs.supervision import KINDS, POINT_KINDS, make_ta
 
 _CAMERA_KEYS = ("window_intrinsics", "distortion_coeffs", "crop_from_camera", "intrinsics")
 _APPEARANCE_KEYS = {"background": "backgrounds", "object": "objects", "has_mask": "has_mask"}
+_JOINED = (
+    "window",
+    *_CAMERA_KEYS,
+    *_APPEARANCE_KEYS,
+    *("augmentation", "mask", "mask_intrinsics"),
+)
 _POINT_STREAM = 2  # of the seed: stream 1 is the mixing's
 
 
@@ -41,7 +47,8 @@ def prepare(batch, config, seed):
         raise ValueError(f"the batch has kinds {sorted(batch)}; it needs at least one of {KINDS}")
     joined = {
         key: tf.concat([batch[kind][key] for kind in kinds], 0)
-        for key in set.intersection(*(set(batch[kind]) for kind in kinds))
+        for key in _JOINED
+        if all(key in batch[kind] for kind in kinds)
     }
     camera = [joined[key] for key in _CAMERA_KEYS]
     image = warp_images(joined["window"], *camera, config.proc_side)
