@@ -4,6 +4,8 @@ The labels in the camera frame stay what they are: another camera at the same op
 looks the same way, only has other intrinsics, another lens and another size.
 """
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -108,15 +110,23 @@ def _source_pixels(record, intrinsics, distortion_coeffs, width, height):
     """For each pixel of the other camera, where the record's picture shows the same; two maps."""
     if np.any(record.distortion_coeffs):
         raise ValueError(f"{record.image_id} has lens distortion; take a picture from people().")
-    seen = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float64)
-    inverse = np.linalg.inv(np.asarray(intrinsics, np.float64))
-    distorted = seen @ inverse[:2, :2].T + inverse[:2, 2]
-    normalized = _undistorted(distorted, distortion_coeffs)
-    back = _to_pixels(_distorted(normalized, distortion_coeffs), intrinsics)
-    is_folded = np.abs(back - seen).max(axis=-1) > _MAX_FOLD_PX
-    source = _to_pixels(normalized, record.intrinsics)
-    source[is_folded] = -1e4
+    intrinsics = np.asarray(intrinsics, np.float64)
+    coeffs = None if distortion_coeffs is None else tuple(np.ravel(distortion_coeffs).tolist())
+    rays = _rays(tuple(intrinsics.ravel().tolist()), coeffs, width, height)
+    source = _to_pixels(rays, record.intrinsics)
     return np.moveaxis(np.clip(source, -1e4, 1e4), -1, 0).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _rays(intrinsics, coeffs, width, height):
+    """What each pixel of a camera sees, `[height, width, 2]` normalized; far off where it folds."""
+    intrinsics = np.reshape(intrinsics, (3, 3))
+    seen = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float64)
+    inverse = np.linalg.inv(intrinsics)
+    normalized = _undistorted(seen @ inverse[:2, :2].T + inverse[:2, 2], coeffs)
+    back = _to_pixels(_distorted(normalized, coeffs), intrinsics)
+    normalized[np.abs(back - seen).max(axis=-1) > _MAX_FOLD_PX] = 1e6
+    return normalized
 
 
 def _shrinking(record, intrinsics):
