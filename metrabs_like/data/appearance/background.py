@@ -62,11 +62,13 @@ def _part(pictures, side, numbers):
 
 def _resampled(pictures, positions, axis):
     """Interpolates along one axis at positions `[B, S]` px; beyond the ends the end counts."""
-    last = tf.shape(pictures)[axis] - 1
-    positions = tf.clip_by_value(positions, 0.0, tf.cast(last, tf.float32))
-    near = tf.cast(tf.floor(positions), tf.int32)
+    last = tf.cast(tf.shape(pictures)[axis] - 1, tf.float32)
+    positions = tf.clip_by_value(positions, 0.0, last)
+    near = tf.floor(positions)
     shape = [-1, tf.shape(positions)[1], 1, 1] if axis == 1 else [-1, 1, tf.shape(positions)[1], 1]
-    weight = tf.reshape(positions - tf.floor(positions), shape)
-    first = tf.gather(pictures, near, axis=axis, batch_dims=1)
-    second = tf.gather(pictures, tf.minimum(near + 1, last), axis=axis, batch_dims=1)
+    weight = tf.reshape(positions - near, shape)
+    first, second = (
+        tf.gather(pictures, tf.cast(index, tf.int32), axis=axis, batch_dims=1)
+        for index in (near, tf.minimum(near + 1, last))
+    )
     return first + weight * (second - first)

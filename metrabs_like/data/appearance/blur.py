@@ -36,7 +36,7 @@ def blur(images, seed):
     is_motion = numbers[:, 0] < 0.5
     low, high = (tf.where(is_motion, m, f) for f, m in zip(_SIGMAS, _MOTION_SIGMAS, strict=True))
     sigma = side / _REFERENCE_SIDE * low * (high / low) ** numbers[:, 1]
-    direction = tf.where(is_motion, tf.cast(tf.floor(4 * numbers[:, 2]), tf.int32), -1)
+    direction = tf.where(is_motion, tf.floor(4 * numbers[:, 2]), -1.0)
     # The second diagonal is the first of the mirrored image.
     is_flipped = (direction == 3)[:, tf.newaxis, tf.newaxis, tf.newaxis]
     changed = tf.where(is_flipped, tf.reverse(images, [2]), images)

@@ -26,6 +26,7 @@ def change_appearance(
     backgrounds=None,
     objects=None,
     object_places=None,
+    jit_compile: bool = False,
 ):
     """Changes the looks of crops, each with the probabilities of its source.
 
@@ -42,13 +43,21 @@ def change_appearance(
       backgrounds: uint8 `[B, T, T, 3]`, one for each example, or None: no background is replaced.
       objects: uint8 `[B, M, M, 4]` RGBA, one for each example, or None: none is pasted.
       object_places: float `[B, 2]`, crop px, where the objects' centres go, or None: drawn.
+      jit_compile: whether XLA compiles it, some seconds for each shape; on a CPU it is 2 to 3 times
+        faster then.
 
     Returns:
       Images of the same shape and dtype, 0..1; bit-equal where nothing was drawn.
 
     Gradient: none is wanted.
     """
-    changed = tf.cast(images, tf.float32)
+    companions = (masks, has_mask, backgrounds, objects, object_places)
+    change = _compiled_change if jit_compile else _change
+    return change(images, tf.cast(probabilities, tf.float32), seed, *companions)
+
+
+def _change(images, probabilities, seed, masks, has_mask, backgrounds, objects, object_places):
+    """Applies one change after the other."""
     is_drawn = randomness.uniform(
         tf.shape(probabilities), randomness.split_seed(seed, _FIRST_STREAM - 1)
     )
@@ -63,11 +72,16 @@ def change_appearance(
         functions["objects"] = lambda x, s: paste_objects(x, objects, s, places=object_places)
     functions |= {"shapes": draw_shapes, "blur": blur, "colour": photometric}
     functions["jpeg"] = jpeg_artefacts
+    changed = tf.cast(images, tf.float32)
     for name, function in functions.items():
         stream = _FIRST_STREAM + CHANGES.index(name)
         own_seed = seed if name == "colour" else randomness.split_seed(seed, stream)
         changed = _applied(function, changed, is_drawn[name], own_seed)
     return tf.cast(changed, images.dtype)
+
+
+# Without relaxed shapes: the side must stay known.
+_compiled_change = tf.function(_change, jit_compile=True, autograph=False)
 
 
 def _applied(function, images, is_drawn, seed):
