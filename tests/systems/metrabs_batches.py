@@ -9,6 +9,12 @@ def make_batch(rng, n, config, kinds=("kp3d", "kp2d"), share_invalid=0.2):
     return {kind: make_sub_batch(rng, n, config, kind, share_invalid) for kind in kinds}
 
 
+def make_batch_of_all_kinds(rng, n, config, share_invalid=0.2):
+    """Returns a pipeline batch of `n` examples of each of the four kinds."""
+    batch = make_batch(rng, n, config, share_invalid=share_invalid)
+    return batch | {kind: make_point_batch(rng, n, config, kind) for kind in ("param", "dense")}
+
+
 def make_sub_batch(rng, n, config, kind, share_invalid=0.2):
     """Returns one kind's part: noise images of people 3 to 5 m away that fill most of the crop."""
     side, n_points = config.proc_side, config.n_points
@@ -42,9 +48,11 @@ def with_masked(batch, value):
     """Returns the batch with `value` as coordinates of every invalid point."""
     result = {}
     for kind, sub in batch.items():
-        invalid = ~sub["point_validity"][..., tf.newaxis]
-        coords = ("coords3d_true", "coords2d_true")
-        result[kind] = {**sub, **{key: tf.where(invalid, value, sub[key]) for key in coords}}
+        result[kind] = dict(sub)
+        for key in ("coords3d_true", "coords2d_true"):
+            if key in sub:  # body parameters have no invalid points
+                invalid = ~sub["point_validity"][..., tf.newaxis]
+                result[kind][key] = tf.where(invalid, value, sub[key])
     return result
 
 

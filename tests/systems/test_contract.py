@@ -29,9 +29,11 @@ NAMES = (
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One system: its module, how to make a pipeline batch and where its ideal loss is zero."""
+    """One system, or one head of it: its module, its smallest config, how to make a pipeline batch
+    and where its ideal loss is zero."""
 
     module: ModuleType
+    config: object
     make_batch: Callable  # (rng, n, config) -> batch
     with_masked: Callable  # (batch, value) -> batch with the value at every invalid point
     zero_loss_config: Callable  # config -> config whose loss is 0 for ideal outputs
@@ -42,11 +44,23 @@ class Case:
 CASES = {
     "metrabs": Case(
         metrabs,
+        metrabs.tiny_config(),
         metrabs_batches.make_batch,
         metrabs_batches.with_masked,
         lambda config: dataclasses.replace(config, nll_loss=False),
         "kp3d",
         # the ridge of the full perspective solver draws the depth towards the camera by millimetres
+        {"coords3d_abs": ("coords3d_true", 0.01), "coords2d": ("coords2d_true", 0.05)},
+    ),
+    "metrabs, field": Case(
+        metrabs,
+        dataclasses.replace(
+            metrabs.tiny_config(), head="field", field_width=16, n_surface_points=5
+        ),
+        metrabs_batches.make_batch_of_all_kinds,
+        metrabs_batches.with_masked,
+        lambda config: dataclasses.replace(config, nll_loss=False),
+        "kp3d",
         {"coords3d_abs": ("coords3d_true", 0.01), "coords2d": ("coords2d_true", 0.05)},
     ),
 }
@@ -62,9 +76,7 @@ def case(request):
 @pytest.fixture(scope="module")
 def models():
     """Built models by system, so that each is built once."""
-    return {
-        name: case.module.build_model(case.module.tiny_config()) for name, case in CASES.items()
-    }
+    return {name: case.module.build_model(case.config) for name, case in CASES.items()}
 
 
 @pytest.fixture
@@ -79,10 +91,11 @@ def test_names_exist(case):
 
 
 def test_config_round_trip_through_json(case):
-    config = case.module.tiny_config()
+    config = case.config
     assert case.module.Config.from_json(config.to_json()) == config
     assert json.loads(config.to_json()) == dataclasses.asdict(config)
-    assert hash(config) == hash(case.module.tiny_config())
+    assert hash(config) == hash(case.module.Config.from_json(config.to_json()))
+    assert case.module.tiny_config() == case.module.tiny_config()
 
 
 def test_config_refuses_an_unknown_field(case):
@@ -92,7 +105,7 @@ def test_config_refuses_an_unknown_field(case):
 
 def test_decode_traces_once_for_all_batches(case, model, rng):
     """Of the first call the sizes are taken as they are; the second relaxes them, for good."""
-    module, config, n_traces = case.module, case.module.tiny_config(), []
+    module, config, n_traces = case.module, case.config, []
 
     @tf.function(reduce_retracing=True)
     def decode(outputs, inputs):
@@ -113,7 +126,7 @@ def test_decode_traces_once_for_all_batches(case, model, rng):
 
 @pytest.mark.parametrize("value", [7.0, np.nan])
 def test_masked_points_move_neither_loss_nor_gradient(case, model, rng, value):
-    module, config = case.module, case.module.tiny_config()
+    module, config = case.module, case.config
     batch = case.make_batch(rng, 2, config)
     expected, expected_gradients = _loss_and_gradients(module, model, config, batch)
     changed = case.with_masked(batch, value)
@@ -126,7 +139,7 @@ def test_masked_points_move_neither_loss_nor_gradient(case, model, rng, value):
 
 def test_ideal_outputs_decode_to_the_truth_and_cost_nothing(case, rng):
     module = case.module
-    config = case.zero_loss_config(module.tiny_config())
+    config = case.zero_loss_config(case.config)
     batch = case.make_batch(rng, 4, config, share_invalid=0)
     batch = {case.supervised_kind: batch[case.supervised_kind]}
     inputs, targets = module.prepare(batch, config, None)
@@ -143,7 +156,7 @@ def test_ideal_outputs_decode_to_the_truth_and_cost_nothing(case, rng):
 
 @pytest.mark.parametrize("form", ["model.keras", "saved_model"])
 def test_saved_model_gives_the_same_numbers(case, model, rng, tmp_path, form):
-    config, path = case.module.tiny_config(), str(tmp_path / form)
+    config, path = case.config, str(tmp_path / form)
     inputs, _ = case.module.prepare(case.make_batch(rng, 2, config), config, None)
     expected = model(inputs, training=False)
     if form == "model.keras":
@@ -162,7 +175,7 @@ def test_saved_model_gives_the_same_numbers(case, model, rng, tmp_path, form):
 
 
 def test_some_steps_lower_the_loss(case, rng):
-    module, config = case.module, case.module.tiny_config()
+    module, config = case.module, case.config
     batch = case.make_batch(rng, 4, config)
     tf.keras.utils.set_random_seed(1)
     model = module.build_model(config)
@@ -185,7 +198,7 @@ def test_some_steps_lower_the_loss(case, rng):
 
 @pytest.mark.parametrize("seed", [None, SEED])
 def test_zero_size_batch_is_ordinary(case, model, rng, seed):
-    module, config = case.module, case.module.tiny_config()
+    module, config = case.module, case.config
     batch = case.make_batch(rng, 0, config)
     loss, gradients = _loss_and_gradients(module, model, config, batch, seed)
     assert loss == 0
@@ -199,7 +212,7 @@ def test_zero_size_batch_is_ordinary(case, model, rng, seed):
 
 
 def test_expected_counts_bound_the_counts(case, model, rng):
-    module, config = case.module, case.module.tiny_config()
+    module, config = case.module, case.config
     inputs, targets = module.prepare(case.make_batch(rng, 3, config), config, None)
     terms = module.loss_terms(model(inputs, training=False), targets, config, 0)
     expected = module.expected_counts(targets, config)
@@ -209,7 +222,7 @@ def test_expected_counts_bound_the_counts(case, model, rng):
 
 def test_prepare_is_a_function_of_its_seed(case, rng):
     module = case.module
-    config = dataclasses.replace(module.tiny_config(), photometric=True)
+    config = dataclasses.replace(case.config, photometric=True)
     batch = case.make_batch(rng, 2, config)
     first, again, other = (
         tf.nest.flatten(module.prepare(batch, config, seed)) for seed in (SEED, SEED, SEED + 1)

@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from metrabs_like.geometry.masking import reduce_mean_masked
 from metrabs_like.metrics import pose3d
-from metrabs_like.systems.metrabs.field import POINTS
-from metrabs_like.systems.metrabs.preparation import split_by_kind
+from metrabs_like.systems.metrabs.preparation import split_predictions
 from metrabs_like.systems.metrabs.supervision import KINDS_3D
 
 
@@ -29,7 +28,7 @@ def evaluate(decoded, targets, config):
       annotations, the 3D ones' projection included, `reprojection_error_px` (crop px).
     """
     sums, pixel_sums = {}, []
-    for kind, pred in _split(decoded, targets).items():
+    for kind, pred in split_predictions(decoded, targets).items():
         true = targets[kind]
         valid = true["point_validity"]
         pixel_sums.append(pose3d.pixel_error(pred["coords2d"], true["coords2d_true"], valid))
@@ -59,7 +58,7 @@ def collect(decoded, targets, config):
       length: body height / depth for a person seen upright).
     """
     kind = next(kind for kind in KINDS_3D if kind in targets)
-    pred, true = _split(decoded, targets)[kind], targets[kind]
+    pred, true = split_predictions(decoded, targets)[kind], targets[kind]
     valid = true["point_validity"]
     pair = (pred["coords3d_abs"], true["coords3d_true"])
     errors, counted = pose3d.root_relative_errors(*pair, valid, config.root_index)
@@ -77,18 +76,6 @@ def collect(decoded, targets, config):
         "point_error_m": errors[counted],
         "point_uncert_m": pred["uncert"][counted],
         **{key: value[has_root] for key, value in people.items()},
-    }
-
-
-def _split(decoded, targets):
-    """Returns kind -> what was decoded for its points, `[B, P + K, ...]`."""
-    joints = split_by_kind({k: v for k, v in decoded.items() if POINTS not in k}, targets)
-    if POINTS + "uncert" not in decoded:
-        return joints
-    points = split_by_kind({k: v for k, v in decoded.items() if POINTS in k}, targets)
-    return {
-        kind: {key: tf.concat([v, points[kind][POINTS + key]], 1) for key, v in values.items()}
-        for kind, values in joints.items()
     }
 
 

@@ -12,7 +12,11 @@ from metrabs_like.losses.heatmap import expected_heatmap_count, heatmap_term
 from metrabs_like.losses.terms import LossTerm, combine
 from metrabs_like.systems.metrabs.decoding import reconstruct_absolute
 from metrabs_like.systems.metrabs.field import POINTS
-from metrabs_like.systems.metrabs.preparation import present_kinds, split_by_kind
+from metrabs_like.systems.metrabs.preparation import (
+    present_kinds,
+    split_by_kind,
+    split_predictions,
+)
 from metrabs_like.systems.metrabs.supervision import KINDS_3D, POINT_KINDS
 
 
@@ -104,21 +108,12 @@ def compute_loss(outputs, targets, config, step):
 
 def _predictions(outputs, targets, config, step):
     """Returns kind -> predictions of all its points, absolute ones included, `[B, P + K, ...]`."""
-    joints = split_by_kind({k: v for k, v in outputs.items() if POINTS not in k}, targets)
-    kinds = {"with": [k for k in joints if k in POINT_KINDS and POINTS + "uncert" in outputs]}
-    kinds["without"] = [kind for kind in joints if kind not in kinds["with"]]
-    of_points = {k: targets[k] for k in kinds["with"]}
-    points = split_by_kind({k: v for k, v in outputs.items() if POINTS in k}, of_points)
+    preds = split_predictions(outputs, targets)
     mixes = split_by_kind({"mix": targets["mix_3d_inside_fov"]}, targets)
-    preds = {}
-    for group in kinds.values():
-        if not group:
-            continue
-        for kind in group:
-            preds[kind] = {
-                key: tf.concat([value, points[kind][POINTS + key]], 1) if kind in points else value
-                for key, value in joints[kind].items()
-            }
+    # One reconstruction for the kinds that have the same number of points.
+    has_points = {kind: kind in POINT_KINDS and POINTS + "uncert" in outputs for kind in preds}
+    for wanted in set(has_points.values()):
+        group = [kind for kind in preds if has_points[kind] == wanted]
         absolute = reconstruct_absolute(
             tf.concat([preds[k]["coords2d"] for k in group], 0),
             tf.concat([preds[k]["coords3d_rel"] for k in group], 0),
@@ -132,7 +127,7 @@ def _predictions(outputs, targets, config, step):
         split = split_by_kind({"coords3d_abs": absolute}, {k: targets[k] for k in group})
         for kind in group:
             preds[kind] |= split[kind]
-    return {kind: preds[kind] for kind in joints}
+    return preds
 
 
 def _reference_mask(kind, point_validity):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from metrabs_like.data.appearance import change_appearance
 from metrabs_like.data.augment import photometric
 from metrabs_like.geometry.warping import warp_images
+from metrabs_like.systems.metrabs.field import POINTS
 from metrabs_like.systems.metrabs.supervision import KINDS, POINT_KINDS, make_targets
 
 _CAMERA_KEYS = ("window_intrinsics", "distortion_coeffs", "crop_from_camera", "intrinsics")
@@ -93,6 +94,28 @@ def split_by_kind(tensors, targets):
         parts[kind] = {key: value[start:stop] for key, value in tensors.items()}
         start = stop
     return parts
+
+
+def split_predictions(values, targets):
+    """Cuts outputs, or what was decoded from them, into the kinds' parts.
+
+    Args:
+      values: dict of tensors of joints `[sum B, P, ...]`, and with the prefix `points_` of the
+        canonical points `[A, K, ...]`.
+      targets: what `prepare` returned.
+
+    Returns:
+      Dict kind -> dict of tensors `[B, P + K, ...]`, K = 0 for kinds without canonical points.
+    """
+    joints = split_by_kind({k: v for k, v in values.items() if POINTS not in k}, targets)
+    with_points = {kind: targets[kind] for kind in joints if kind in POINT_KINDS}
+    points = split_by_kind({k: v for k, v in values.items() if POINTS in k}, with_points)
+    for kind, of_kind in points.items():
+        joints[kind] = {
+            key: tf.concat([value, of_kind[POINTS + key]], 1) if POINTS + key in of_kind else value
+            for key, value in joints[kind].items()
+        }
+    return joints
 
 
 def _changed(image, joined, camera, seed):
