@@ -324,6 +324,10 @@ def test_the_selection_is_applied_by_the_reader(tmp_path):
 @pytest.mark.skipif(not os.path.isdir(REAL), reason="needs ../shared/data/coco")
 def test_real_pictures(tmp_path):
     info, tasks = coco.plan(REAL, images_per_shard=20)
+    people = [p for task in tasks for record in task(0) for p in record.people]
+    off = np.array([p.mask_box - p.box + [0.5, 0.5, 0, 0] for p in people])
+    # The masks fill the annotated boxes, but for a few that annotators drew apart.
+    assert np.median(np.abs(off).max(axis=-1)) < 1 and np.mean(np.abs(off) < 2) > 0.95
     info = preparation.write_dataset(tasks, str(tmp_path), info, n_processes=1, progress=False)
     assert info.counts["n_images"] == 24 and info.counts["n_skipped"] == 0
     assert info.counts["n_people_2d"] == info.counts["n_people"] == 52

@@ -84,13 +84,7 @@ def plan(
     )
     n_vertices = _n_vertices(uv_processed, body_model)
     dropped = collections.Counter()
-    convert = functools.partial(_dense_points, dropped=dropped)
-    images = coco_annotations.load(path, dropped, convert=convert, progress=progress)
-    if selection == "posepile":
-        for image in images:
-            image.people = coco_selection.posepile_dense_people(image.people, dropped)
-    kept = [image for image in images if image.people]
-    dropped["images: without a usable person"] += len(images) - len(kept)
+    kept = _images(path, selection, dropped, progress)
     split = os.path.basename(path).removesuffix(".json").removeprefix(_PREFIX)
     source = {
         "reader": "densepose_coco",
@@ -120,6 +114,18 @@ def plan(
         surface=functools.partial(_surface, uv_processed),
     )
     return info, tasks
+
+
+def _images(path, selection, dropped, progress):
+    """The images with people to keep; what is left out is counted."""
+    convert = functools.partial(_dense_points, dropped=dropped)
+    images = coco_annotations.load(path, dropped, convert=convert, progress=progress)
+    if selection == "posepile":
+        for image in images:
+            image.people = coco_selection.posepile_dense_people(image.people, dropped)
+    kept = [image for image in images if image.people]
+    dropped["images: without a usable person"] += len(images) - len(kept)
+    return kept
 
 
 def _n_vertices(uv_processed, body_model):
