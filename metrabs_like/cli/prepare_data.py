@@ -15,12 +15,15 @@ from absl import flags
 
 from metrabs_like.cli import app, flag_bridge, prepared_report
 from metrabs_like.data.preparation import write_dataset
-from metrabs_like.data.readers import coco, custom, densepose_coco, mads, synthetic
+from metrabs_like.data.readers import agora3, behave, coco, custom, densepose_coco, mads, synthetic
 from metrabs_like.data.readers.coco_selection import SELECTIONS
+from metrabs_like.data.reencoding import JPEG_QUALITY
 from metrabs_like.data.synthetic import SyntheticConfig
 
 # Data sets of files, with the flags that their readers take beside the source folder.
 READERS = {
+    "agora3": (agora3, ("split", "fits", "body_model", "jpeg_quality", "progress")),
+    "behave": (behave, ("split", "fits", "body_model", "progress")),
     "coco": (coco, ("annotations", "min_joints", "selection", "with_empty", "progress")),
     "custom": (custom, ("annotations", "skeleton", "name", "licence")),
     "densepose_coco": (
@@ -50,6 +53,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("name", "custom", "Name of the data set (custom).", values)
     flags.DEFINE_string("licence", "", "What may be done with the data (custom).", values)
     _define_coco_flags(values)
+    _define_body_flags(values)
     flags.DEFINE_bool("progress", True, "Show a bar while annotations are read.", values)
     flag_bridge.define_flags(SyntheticConfig, "synthetic", values)
 
@@ -62,8 +66,17 @@ def _define_coco_flags(values):
     flags.DEFINE_bool("with_empty", False, text, values)
     text = "UV_Processed.mat; empty takes UV_data/UV_Processed.mat there (densepose_coco)."
     flags.DEFINE_string("uv_processed", "", text, values)
-    text = "Whose mesh that file describes (densepose_coco)."
+
+
+def _define_body_flags(values):
+    """Flags of the data sets with a body model."""
+    text = "Whose mesh or parameters the files hold (agora3, behave, densepose_coco)."
     flags.DEFINE_enum("body_model", "smpl", densepose_coco.BODY_MODELS, text, values)
+    text = "Part to read; empty takes train (agora3: or validation; behave: or test)."
+    flags.DEFINE_string("split", "", text, values)
+    flags.DEFINE_bool("fits", True, "Read body-model parameters too (agora3, behave).", values)
+    text = "Of pictures that are stored anew (agora3)."
+    flags.DEFINE_integer("jpeg_quality", JPEG_QUALITY, text, 1, 100, flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:

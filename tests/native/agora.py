@@ -14,6 +14,7 @@ from metrabs_like.skeletons import SMPL_24
 from tests.native import fits, scene
 
 WIDTH, HEIGHT = 3840, 2160
+SMALL = (1280, 720)
 # Beginning of the pictures' names, focal length in mm: each case of the camera's rule.
 CAMERAS = {
     "ag_trainset_3dpeople_bfh_archviz_5_10_cam00": 18.0,
@@ -52,7 +53,7 @@ def write(
       split: "train" or "validation".
       names: beginnings of the pictures' names, keys of `CAMERAS`; taken in turn.
       small: the release of 1280 x 720 px.
-      with_masks: write masks too.
+      with_masks: write masks too, those of 1280 x 720 px.
       changes: column -> function of the row's number and value, to change what is written.
 
     Returns:
@@ -65,7 +66,7 @@ def write(
         begin = names[i % len(names)]
         name = f"{begin}_{i:05d}"
         written.append(name)
-        size = (1280, 720) if small else (WIDTH, HEIGHT)
+        size = SMALL if small else (WIDTH, HEIGHT)
         suffix = "_1280x720" if small else ""
         picture = scene.photographed(
             record, intrinsics(begin, *size), width=size[0], height=size[1]
@@ -73,7 +74,7 @@ def write(
         cv2.imwrite(str(pictures / f"{name}{suffix}.png"), picture[..., ::-1])
         rows.append(_row(folder, record, begin, name))
         if with_masks:
-            _write_masks(folder, record, begin, name, size, split)
+            _write_masks(folder, record, begin, name, split)
     for column, change in changes.items():
         for i, row in enumerate(rows):
             row[column] = change(i, row.get(column))
@@ -173,13 +174,13 @@ def mask_path(folder, begin, name, number, split="train"):
     return root / f"{stem}_{int(picture):06d}_{number:05d}.png"
 
 
-def _write_masks(folder, record, begin, name, size, split):
+def _write_masks(folder, record, begin, name, split):
     """Each whole silhouette, and everybody in colours with some noise.
 
     What is hidden of a person is unknown here: their silhouette gets the others' pixels near them.
     """
-    seen = [visible_mask(record, person, begin, size) > 0 for person in record.people]
-    everybody = np.empty((*size[::-1], 3), np.uint8)
+    seen = [visible_mask(record, person, begin) > 0 for person in record.people]
+    everybody = np.empty((*SMALL[::-1], 3), np.uint8)
     everybody[:] = RED
     noise = np.random.default_rng(len(name)).integers(-4, 5, everybody.shape)
     for number, mask in enumerate(seen):
@@ -194,8 +195,9 @@ def _write_masks(folder, record, begin, name, size, split):
     cv2.imwrite(str(mask_path(folder, begin, name, 0, split)), everybody[..., ::-1])
 
 
-def visible_mask(record, person, begin, size):
-    """What shows of a person in a picture of that camera, uint8 0/255."""
+def visible_mask(record, person, begin):
+    """What shows of a person in a small picture of that camera, uint8 0/255."""
+    width, height = SMALL
     return scene.mask_as_seen(
-        record, person, intrinsics(begin, *size), width=size[0], height=size[1]
+        record, person, intrinsics(begin, width, height), width=width, height=height
     )

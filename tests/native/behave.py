@@ -1,4 +1,4 @@
-"""Writes synthetic people as BEHAVE: Kinect pictures, calibrations, OpenPose 3D joints, fits, masks.
+"""Writes synthetic people as BEHAVE: Kinect pictures, calibrations, 3D joints, fits, masks.
 
 The Kinects stand in one place and differ in lens and in how they are turned about their axis, so
 that one 3D annotation fits the pictures of all. The fits are of the procedural body: read them with

@@ -31,7 +31,7 @@ def in_frame(body, camera_from_frame):
 
 
 def camera_points(body):
-    """Vertices and joints of stored BodyParameters, m, camera frame; also of fits of other kinds."""
+    """Vertices and joints of stored BodyParameters, m, camera frame."""
     posed = posed_arrays(procedural_body(), body.pose_rotvecs, body.shape_betas)
     matrix = np.asarray(body.camera_from_body, np.float64)
     return [(x + body.translation) @ matrix[:, :3].T + matrix[:, 3] for x in posed]
