@@ -158,6 +158,17 @@ def test_parts_without_material_are_left_out(rng):
     np.testing.assert_array_equal(same, images)
 
 
+def test_unknown_or_unequal_sides_are_refused(rng):
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])], autograph=False)
+    def change(images):
+        return change_appearance(images, tf.zeros([tf.shape(images)[0], 6]), SEED)
+
+    with pytest.raises(ValueError, match="known side"):
+        change(smooth_images(rng, 1))
+    with pytest.raises(ValueError, match=r"\(1, 32, 64, 3\)"):
+        change_appearance(smooth_images(rng, 1)[:, :32], np.zeros((1, 6), np.float32), SEED)
+
+
 def test_colour_alone_is_the_photometric_augmentation(rng):
     images, _ = make_arguments(rng, 3)
     changed = change_appearance(images, only("colour", 3), SEED)

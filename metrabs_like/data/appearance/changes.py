@@ -49,8 +49,16 @@ def change_appearance(
     Returns:
       Images of the same shape and dtype, 0..1; bit-equal where nothing was drawn.
 
+    Raises:
+      ValueError: if the side of the images is not known when the graph is made.
+
     Gradient: none is wanted.
     """
+    if not images.shape[1] or images.shape[1] != images.shape[2]:
+        raise ValueError(
+            f"images has shape {images.shape}: it must be [B, S, S, 3] with a known side; "
+            "use tf.ensure_shape."
+        )
     companions = (masks, has_mask, backgrounds, objects, object_places)
     change = _compiled_change if jit_compile else _change
     return change(images, tf.cast(probabilities, tf.float32), seed, *companions)
