@@ -9,10 +9,7 @@ prepared data and a finished training are kept.
 
 import json
 import os
-import shlex
-import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -20,6 +17,7 @@ from absl import flags
 
 from metrabs_like import skeletons, units
 from metrabs_like.cli import app, export
+from metrabs_like.cli.demo_steps import Clock, run_command
 from metrabs_like.data.synthetic import SKELETON_NAME, SyntheticConfig, generate_shard
 
 _HELD_OUT_SEED = 1_000_003
@@ -54,12 +52,12 @@ def run(values: flags.FlagValues) -> None:
     output_dir = app.writable_folder(values.output_dir, "output_dir")
     photograph = photograph_path(values.image, output_dir)
     paths = {name: os.path.join(output_dir, name) for name in ("train", "held_out", "run")}
-    clock = _Clock()
+    clock = Clock()
     for name, n_images, seed in (
         ("train", values.n_train, 0),
         ("held_out", values.n_held_out, _HELD_OUT_SEED),
     ):
-        _command(
+        run_command(
             "prepare_data",
             "--dataset=synthetic",
             f"--synthetic_n_images={n_images}",
@@ -68,7 +66,7 @@ def run(values: flags.FlagValues) -> None:
             f"--output_dir={paths[name]}",
         )
     clock.lap("data")
-    _command(
+    run_command(
         "train",
         f"--flagfile={values.flagfile_of_run}",
         f"--sources=kp3d:{paths['train']}:32",
@@ -76,10 +74,10 @@ def run(values: flags.FlagValues) -> None:
         *(f"--{flag}" for flag in values.train_flags),
     )
     clock.lap("training")
-    _command("evaluate", f"--model={paths['run']}", f"--dataset={paths['held_out']}")
+    run_command("evaluate", f"--model={paths['run']}", f"--dataset={paths['held_out']}")
     clock.lap("evaluation")
     exported = os.path.join(output_dir, "exported")
-    _command("export", f"--model={paths['run']}", f"--output_dir={exported}")
+    run_command("export", f"--model={paths['run']}", f"--output_dir={exported}")
     clock.lap("export")
     saved_model = os.path.join(exported, export.SAVED_MODEL)
     error = predict_rendered(saved_model, os.path.join(output_dir, "rendered"))
@@ -136,7 +134,7 @@ def predict_rendered(saved_model: str, output_dir: str) -> dict:
     with open(image, "wb") as file:
         file.write(record.image_bytes)
     k = record.intrinsics
-    _command(
+    run_command(
         "predict",
         f"--model={saved_model}",
         f"--image={image}",
@@ -173,21 +171,12 @@ def compare(prediction_file: str, points3d_true: np.ndarray) -> dict:
 
 def predict_photograph(saved_model: str, photograph: str, output_dir: str) -> None:
     """Predicts the photograph; its whole area counts as one person."""
-    _command(
+    run_command(
         "predict",
         f"--model={saved_model}",
         f"--image={photograph}",
         f"--output_dir={output_dir}",
     )
-
-
-def _command(name, *arguments) -> None:
-    """Runs a command of the package in its own process, as a user would."""
-    shown = " ".join(shlex.quote(argument) for argument in arguments)
-    print(f"\n$ metrabs-like-{name.replace('_', '-')} {shown}", flush=True)
-    code = subprocess.call([sys.executable, "-m", f"metrabs_like.cli.{name}", *arguments])
-    if code:
-        raise ValueError(f"metrabs-like-{name.replace('_', '-')} ended with exit code {code}")
 
 
 def _print_end(output_dir, error, clock):
@@ -201,23 +190,6 @@ def _print_end(output_dir, error, clock):
             if name.endswith(wanted):
                 print(f"  {os.path.join(output_dir, folder, name)}")
     print(f"\n{clock}")
-
-
-class _Clock:
-    """Seconds of each step."""
-
-    def __init__(self):
-        self._start = self._last = time.monotonic()
-        self._laps = []
-
-    def lap(self, name):
-        now = time.monotonic()
-        self._laps.append((name, now - self._last))
-        self._last = now
-
-    def __str__(self):
-        laps = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self._laps)
-        return f"demo: {self._last - self._start:.0f} s ({laps})"
 
 
 def main(argv=None) -> int:
