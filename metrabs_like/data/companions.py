@@ -5,6 +5,7 @@ that `geometry.warping` samples masks as it samples windows. Choices are a pure 
 example's number.
 """
 
+import cv2
 import numpy as np
 import tensorflow as tf
 
@@ -14,6 +15,8 @@ from metrabs_like.data.sources import APPEARANCE_CHANGES
 
 OBJECT_SIDE = 96
 """Side of a stored occluding object, px (ours)."""
+_NAMES = ("augmentation", "mask_intrinsics", "has_mask", "background", "object")
+_BLACK_PIXEL = cv2.imencode(".png", np.zeros([1, 1], np.uint8))[1].tobytes()
 _STREAM = 1 << 40  # draws of their own: those of the placement stay as they are
 
 
@@ -43,29 +46,17 @@ class Companions:
             self._objects = _object_bank(config)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """What is added to the examples."""
-        if self._is_standard:
-            return ()
-        names = ["augmentation"]
-        if self._backgrounds is not None:
-            names += ["mask", "mask_intrinsics", "has_mask", "background"]
-        if self._objects is not None:
-            names.append("object")
-        return tuple(names)
-
-    @property
     def shapes(self) -> dict:
         """Shapes that differ before batching, canvases to which examples are padded."""
-        return {"mask": [MAX_SIDE, MAX_SIDE, 1]} if "mask" in self.names else {}
+        return {} if self._backgrounds is None else {"mask": [MAX_SIDE, MAX_SIDE, 1]}
 
-    def plan(self, serialized, person_index, numbers, key: int, probabilities) -> dict:
-        """Prepares a batch of one source; `decode` completes each example.
+    def plan(self, serialized, person_index, example: dict, key: int, probabilities) -> dict:
+        """Prepares a batch of one source; `decode` and `complete` do the rest.
 
         Args:
           serialized: string `[B]`, records.
           person_index: int32 `[B]`.
-          numbers: int64 `[B]`, running numbers, consecutive.
+          example: of `ExampleMaker`; read are `numbers` and `camera_intrinsics`.
           key: of the source's draws.
           probabilities: of the source, change -> probability.
 
@@ -74,26 +65,33 @@ class Companions:
         """
         if self._is_standard:
             return {}
+        numbers = example["numbers"]
         row = tf.constant([probabilities.get(c, 0.0) for c in APPEARANCE_CHANGES], tf.float32)
         planned = {"augmentation": tf.tile(row[tf.newaxis], [tf.size(numbers), 1])}
         draws = augment.uniform_per_example(key | _STREAM, numbers)
         if self._backgrounds is not None:
-            masks, boxes = records.parse_mask_batch(serialized, person_index)
-            planned |= {"mask_png": masks, "mask_box": boxes}
-            planned["background_index"] = _index(draws[:, 0], len(self._backgrounds))
+            planned |= _planned_masks(serialized, person_index, example["camera_intrinsics"])
+            planned["background"] = _index(draws[:, 0], len(self._backgrounds))
         if self._objects is not None:
-            planned["object_index"] = _index(draws[:, 1], len(self._objects))
+            planned["object"] = _index(draws[:, 1], len(self._objects))
         return planned
 
     def decode(self, example: dict) -> dict:
-        """Returns the `names` of one planned example."""
-        found = {name: example[name] for name in self.names if name in example}
+        """Decodes what one planned example has of this, apart from pictures out of the banks."""
+        found = {name: example[name] for name in _NAMES if name in example}
         if self._backgrounds is not None:
-            found |= _decoded_mask(example)
-            found["background"] = tf.gather(self._backgrounds, example["background_index"])
-        if self._objects is not None:
-            found["object"] = tf.gather(self._objects, example["object_index"])
+            mask = tf.io.decode_png(example["mask_png"], channels=1)
+            found["mask"] = mask[:MAX_SIDE, :MAX_SIDE]
         return found
+
+    def complete(self, batch: dict) -> dict:
+        """Puts pictures in the place of their numbers: once a batch, which copies them once."""
+        batch = dict(batch)
+        if self._backgrounds is not None:
+            batch["background"] = tf.gather(self._backgrounds, batch["background"])
+        if self._objects is not None:
+            batch["object"] = tf.gather(self._objects, batch["object"])
+        return batch
 
 
 def _background_bank(config):
@@ -114,23 +112,21 @@ def _index(draw, n):
     return tf.minimum(tf.cast(draw * float(n), tf.int32), n - 1)
 
 
-def _decoded_mask(example):
-    """Decodes a mask; a person without one gets a black pixel."""
-    png, box = example["mask_png"], example["mask_box"]
-    has_mask = tf.strings.length(png) > 0
-    mask = tf.cond(
-        has_mask,
-        lambda: tf.io.decode_png(png, channels=1)[:MAX_SIDE, :MAX_SIDE],
-        lambda: tf.zeros([1, 1, 1], tf.uint8),
+def _planned_masks(serialized, person_index, camera):
+    """Returns masks, a black pixel for people without, and the camera in their pixels."""
+    pngs, boxes = records.parse_mask_batch(serialized, person_index)
+    has_mask = tf.strings.length(pngs) > 0
+    pngs = tf.where(has_mask, pngs, _BLACK_PIXEL)
+    # A PNG's header has its width and height.
+    size = tf.io.decode_raw(
+        tf.strings.substr(pngs, 16, 8), tf.int32, little_endian=False, fixed_length=8
     )
-    size = tf.cast(tf.shape(mask)[1::-1], tf.float32)
     # u -> (u - left edge) * scale - 0.5, per axis.
-    scale = size / tf.maximum(box[2:], np.float32(1e-3))
-    offset = -box[:2] * scale - 0.5
-    camera = example["camera_intrinsics"]
-    top = camera[:2] * scale[:, tf.newaxis] + offset[:, tf.newaxis] * camera[2:]
+    scale = tf.cast(size, tf.float32) / tf.maximum(boxes[:, 2:], np.float32(1e-3))
+    offset = -boxes[:, :2] * scale - 0.5
+    top = camera[:, :2] * scale[..., tf.newaxis] + offset[..., tf.newaxis] * camera[:, 2:]
     return {
-        "mask": mask,
-        "mask_intrinsics": tf.concat([top, camera[2:]], axis=0),
+        "mask_png": pngs,
+        "mask_intrinsics": tf.concat([top, camera[:, 2:]], axis=1),
         "has_mask": has_mask,
     }

@@ -237,7 +237,7 @@ def _planned_source(source, index, config, skeleton, seed, companions):
 
     def plan(numbers, person):
         example = maker(*person, numbers)
-        example |= companions.plan(*person, numbers, key, probabilities)
+        example |= companions.plan(*person, example, key, probabilities)
         number32 = tf.cast(numbers & 0x7FFFFFFF, tf.int32)
         run = tf.fill(tf.shape(number32), (seed + 7919 * index) & 0x7FFFFFFF)
         return {**example, "example_seed": tf.stack([run, number32], axis=-1)}
@@ -275,7 +275,8 @@ def _decoded(planned, config, batch_size, names, *, companions=None):
     if companions:
         shapes |= {name: tf.TensorShape(shape) for name, shape in companions.shapes.items()}
     # Padding with zeros while batching writes each canvas once.
-    return windows.padded_batch(batch_size, shapes, drop_remainder=companions is not None)
+    batches = windows.padded_batch(batch_size, shapes, drop_remainder=companions is not None)
+    return batches.map(companions.complete) if companions else batches
 
 
 def _with_options(dataset):
