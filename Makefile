@@ -8,12 +8,15 @@ PYTHON_ADDONS ?= $(shell scripts/find_python.sh 3.10 3.11)
 # A photograph for `make demo`; empty takes scikit-image's astronaut.
 IMAGE ?=
 DEMO_DIR ?= demo
+# Real COCO pictures (annotations/, train2017/) for `make demo-mixed`; it goes without where the folder is missing.
+COCO_DIR ?= ../shared/data/coco
+DEMO_MIXED_DIR ?= demo_mixed
 # Test processes: two fill the two cores that the time limits are stated for.
 PYTEST_ARGS ?= -q -n 2 --dist loadfile
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help install install-addons demo test test-addons test-slow lint format benchmark flags-readme clean
+.PHONY: help install install-addons demo demo-mixed test test-addons test-slow lint format benchmark flags-readme clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -23,6 +26,9 @@ install-addons: $(VENV_ADDONS)/.installed-dev ## create .venv-addons: TensorFlow
 
 demo: $(VENV)/.installed-demo ## synthetic data -> training -> evaluation -> export -> prediction on a photograph
 	$(VENV)/bin/python scripts/demo.py --output_dir="$(DEMO_DIR)" --image="$(IMAGE)"
+
+demo-mixed: $(VENV)/.installed-dev ## five data sets in native layout + synthetic people + COCO -> contact sheets -> one training
+	$(VENV)/bin/python scripts/demo_mixed.py --output_dir="$(DEMO_MIXED_DIR)" --coco_dir="$(COCO_DIR)"
 
 test: $(VENV)/.installed-dev ## all tests but the slow ones, newest TensorFlow
 	$(VENV)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -1,0 +1,155 @@
+"""The demo of mixed data sets: its own pieces, and (slow) the whole way at a tiny size."""
+
+import importlib
+import os
+import pathlib
+
+import pytest
+
+from metrabs_like.cli import app, demo_mixed, train
+from scripts.demo_mixed import write_native
+
+from .conftest import TINY_RUN
+
+ROOT = pathlib.Path(__file__).parents[2]
+FLAGFILE = "flags/metrabs/mixed_demo.flags"
+TINY = ("--n_train=12", "--n_held_out=4", "--n_native=3", "--n_inspected=3")
+LABELS = ("param", "kp3d", "dense", "kp2d")
+# Those of the flagfile; real pictures are not there in these tests.
+SOURCES = 10
+
+
+@pytest.fixture(autouse=True)
+def in_root(monkeypatch):
+    """Flagfiles name one another relative to the root of the repository."""
+    monkeypatch.chdir(ROOT)
+
+
+def _pretend(monkeypatch, kinds):
+    """Replaces the commands by their traces; the run's log is that of `kinds`: (start, end)."""
+    calls = []
+
+    def command(name, *arguments):
+        calls.append((name, arguments))
+        given = dict(argument[2:].split("=", 1) for argument in arguments if "=" in argument)
+        folder = given.get("output_dir") or given.get("workdir")
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+        if name == "train":
+            header = ",".join(f"{kind}/loss2d,{kind}/error_px" for kind in kinds)
+            rows = (",".join(f"{ends[i]},1" for ends in kinds.values()) for i in (0, 1))
+            text = f"step,{header}\n" + "".join(f"{i},{row}\n" for i, row in enumerate(rows))
+            pathlib.Path(folder, "log.csv").write_text(text)
+        if name == "evaluate":
+            os.makedirs(os.path.join(given["model"], "evaluation"))
+
+    monkeypatch.setattr(demo_mixed, "run_command", command)
+    return calls
+
+
+def _touch(name, folder, n_pictures):
+    pathlib.Path(folder, name).write_text(str(n_pictures))
+
+
+def test_every_data_set_is_prepared_and_a_fallen_loss_is_a_success(tmp_path, monkeypatch, capsys):
+    calls = _pretend(monkeypatch, {"param": (2, 1), "dense": (1, 0.5)})
+    argv = ["demo_mixed", f"--output_dir={tmp_path}", "--coco_dir=none"]
+    assert demo_mixed.main(argv, write_native=_touch) == 0
+    names = [name for name, _ in calls]
+    assert names == ["prepare_data"] * 7 + ["inspect_data", "train", "evaluate"]
+    prepared = [a for name, arguments in calls[2:7] for a in arguments if "--dataset" in a]
+    assert prepared == [f"--dataset={name}" for name in demo_mixed.NATIVE]
+    printed = capsys.readouterr().out
+    assert "no real COCO pictures" in printed and printed.count("the loss fell") == 2
+    # Everything the experiment reads lies in the folder.
+    given = next(a for a in calls[-2][1] if a.startswith("--sources"))
+    assert given.count(f":{tmp_path}/prepared/") == given.count(",") + 1 == SOURCES
+
+
+def test_loss_that_rose_ends_with_exit_code_one(tmp_path, monkeypatch, capsys):
+    _pretend(monkeypatch, {"param": (2, 1), "kp3d": (1, 1.5), "kp2d": (1, 2)})
+    argv = ["demo_mixed", f"--output_dir={tmp_path}"]
+    assert demo_mixed.main(argv, write_native=_touch) == 1
+    assert "the loss of kp3d, kp2d did not fall" in capsys.readouterr().err
+
+
+def test_photographs_are_a_source_where_they_were_prepared(tmp_path):
+    without = demo_mixed.sources(FLAGFILE, str(tmp_path))
+    os.makedirs(demo_mixed.prepared_folder(str(tmp_path), "coco_photos"))
+    assert len(without) == SOURCES
+    added = set(demo_mixed.sources(FLAGFILE, str(tmp_path))) - set(without)
+    assert added == {f"kp2d:{tmp_path}/prepared/coco_photos:4:background=0.2"}
+
+
+def test_broken_off_fixture_is_written_again_and_a_whole_one_kept(tmp_path):
+    def fail(name, folder, n_pictures):
+        _touch(name, folder, n_pictures)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        demo_mixed.write_fixtures(str(tmp_path), 3, fail)
+    first = next(iter(demo_mixed.NATIVE))
+    assert not os.path.exists(demo_mixed.native_folder(str(tmp_path), first))
+    demo_mixed.write_fixtures(str(tmp_path), 3, _touch)
+    demo_mixed.write_fixtures(str(tmp_path), 9, fail)  # nothing is left to write
+    for name in demo_mixed.NATIVE:
+        folder = pathlib.Path(demo_mixed.native_folder(str(tmp_path), name))
+        assert (folder / name).read_text() == "3"
+
+
+@pytest.fixture(scope="session")
+def mixed_sources(tmp_path_factory):
+    """The prepared stand-ins of all data sets, as small as they can be, as sources."""
+    folder = str(tmp_path_factory.mktemp("mixed"))
+    argv = ["demo_mixed", f"--output_dir={folder}", "--coco_dir=none", *TINY]
+
+    def command(name, *arguments):
+        if name == "prepare_data":
+            module = importlib.import_module(f"metrabs_like.cli.{name}")
+            assert module.main([name, *arguments, "--n_processes=1"]) == 0
+        else:
+            raise ValueError("enough")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(demo_mixed, "run_command", command)
+        demo_mixed.main(argv, write_native=write_native)
+        return demo_mixed.sources(FLAGFILE, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left_out", range(SOURCES))
+def test_any_source_can_be_left_out(left_out, mixed_sources, tmp_path, capsys):
+    sources = [text for i, text in enumerate(mixed_sources) if i != left_out]
+    assert len(sources) == SOURCES - 1
+    argv = ["train", f"--flagfile={FLAGFILE}", f"--sources={','.join(sources)}"]
+    argv += [f"--workdir={tmp_path}", *TINY_RUN, "--train_steps=2", "--metrabs_photometric"]
+    assert train.main(argv) == 0
+    assert "finished at step 2" in capsys.readouterr().out
+    header = (tmp_path / "log.csv").read_text().splitlines()[0]
+    assert all(f"{kind}/error_px" in header for kind in LABELS)
+
+
+@pytest.mark.slow
+def test_whole_way_at_a_tiny_size(tmp_path, capfd):
+    argv = ["demo_mixed", f"--output_dir={tmp_path}", *TINY]
+    argv.append("--train_flags=train_steps=20,train_warmup_steps=2,train_log_every=1")
+    code = demo_mixed.main(argv, write_native=write_native)
+    printed = capfd.readouterr().out
+    assert code == int("DID NOT FALL" in printed)
+    for kind in LABELS:
+        assert f"\n{kind} " in printed
+    sheets = sorted((tmp_path / "contact_sheets").glob("*.png"))
+    assert len(sheets) >= SOURCES
+    assert all(str(path) in printed and path.stat().st_size > 10_000 for path in sheets)
+    assert (tmp_path / "run" / "evaluation" / "evaluation.json").exists()
+    assert demo_mixed.main(argv, write_native=write_native) == code
+    again = capfd.readouterr().out
+    assert "(0 updates" in again and again.count("is there and kept") == len(demo_mixed.NATIVE)
+
+
+def test_flagfile_names_every_kind_and_data_set():
+    values = app.parse(train.define_flags, ["train", f"--flagfile={FLAGFILE}"])
+    text = ",".join(values.sources)
+    assert all(f"{kind}:" in text for kind in LABELS)
+    assert all(f"/{name}:" in text for name in demo_mixed.NATIVE)
