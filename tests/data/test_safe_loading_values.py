@@ -1,7 +1,9 @@
 """Honest pickles: what comes in is what was written."""
 
+import base64
 import collections
 import pickle
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +13,18 @@ from metrabs_like.data.safe_loading import load_pickle
 from tests.data import hostile
 
 PROTOCOLS = range(6)
+# Written by Python 2.7 with chumpy 0.69 and scipy 1.2, as SMPL's files were; packed with zlib.
+PYTHON2_CHUMPY = (
+    b"eNp1kk1v00AQhmM7jdNNaAMUKLS05bMuH6EgDhyQQOJWSzkU7bFaOfa2uyKxPbtrSA6R4JAi/1v+AYw/QuVDV7LH"
+    b"9o6ffeed+WkvwPJo74QpfqG41okCO9ShTOdDnQZK8yG+EbzYNDBKzgg4R7+gvYA1j7oyjmTINXTCOJviH2Gi+HCa"
+    b"TYwMlArmBKFhEmujstAQcKssEkfVLnT91pJa49+nsO75lm8v64TIzFNOgFBbvvdbvoUJPc93qPVxNBqd/MVV3vyW"
+    b"Gee0a7WqZca0HQUmgL5wxRX6RoUWSDv/UNM2rqUNKtafTzX0M1K702CWKhkb2PTf0Q7TIkg5DHzbty9pBz1IjYKb"
+    b"jUNvFYc6S9HLab/AFBrtUmOGKtFXA7fDUJSmKZ6oiCP/gnzlE144tYUW31nAXY9awSotFOSLIHAPt7YXcN+jfezI"
+    b"N86qLsGDnPZYJJWZs+/4AXZCxsaZxFbEjBHNkbp7tjyFh7TNJOrdG9EBi3jK40izJC4eNewv4AAxJTfiMWIf5dSa"
+    b"NUp7XPrpO5diI6fHrca6sq0K3ToO6rhV2OkybQKTaXhCnZj/gKdoSbOWZ7nYEbtn8NyjbRnNNByiD3QzVfycK8Wj"
+    b"ugMex3qOxN5IoO4XTd0vc+GVDYJX4rCh/3Whv13Og1zNw/DaeThYlWbX0anj2v+pQ/nrpSB0X8MbsU3dsWbFCMMx"
+    b"dScqMVMZw9ts+A+gjAlK"
+)
 STRUCTURED = np.array(
     [(1, 2.5, b"ab", [1, 2])], [("a", "<i4"), ("b", ">f8"), ("c", "S3"), ("d", "u1", (2,))]
 )
@@ -123,6 +137,14 @@ def test_chumpy_arrays_become_plain(round_trip):
     shape = {"preferred_shape": b"(K\x02K\x02t"}
     select = hostile.with_state(select, a=ch, idxs=indices, **shape)
     np.testing.assert_array_equal(round_trip(hostile.whole(select)), [[2, 1], [1, 0]])
+
+
+def test_a_file_that_chumpy_wrote(round_trip):
+    read = round_trip(zlib.decompress(base64.b64decode(PYTHON2_CHUMPY)))
+    np.testing.assert_array_equal(read["shapedirs"], [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(read["part"], [[0, 2], [3, 5]])
+    np.testing.assert_array_equal(read["J_regressor"], [[0, 2], [1, 0]])
+    assert read["bs_type"] == "lrotmin"
 
 
 def test_chumpy_of_protocol_0(round_trip):
