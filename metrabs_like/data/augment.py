@@ -89,11 +89,11 @@ def partial_box(box, part):
     return tf.concat([box[:, :2] + part[:, :2] * box[:, 2:], part[:, 2:] * box[:, 2:]], axis=-1)
 
 
-def uniform_per_example(key: int, numbers):
+def uniform_per_example(key, numbers):
     """Draws numbers that belong to the examples, in one call.
 
     Args:
-      key: names the stream of draws.
+      key: names the stream of draws, an integer or an int64 scalar, 0 or more.
       numbers: int64 `[B]`, running numbers of the examples, consecutive.
 
     Returns:
@@ -103,7 +103,7 @@ def uniform_per_example(key: int, numbers):
     counter = tf.stack([first * tf.constant(_N_DRAWS // 4, tf.uint64), tf.constant(0, tf.uint64)])
     bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=tf.stack([tf.size(numbers), _N_DRAWS]),
-        key=tf.constant([key], tf.uint64),
+        key=tf.cast(tf.reshape(tf.convert_to_tensor(key, tf.int64), [1]), tf.uint64),
         counter=counter,
         alg=_PHILOX,
         dtype=tf.uint32,

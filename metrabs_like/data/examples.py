@@ -85,7 +85,13 @@ class ExampleMaker:
         }
         labels = self._labels(parsed, example, draws["mirror"], numbers)
         image_size = tf.stack([parsed["height"], parsed["width"]], axis=-1)
-        plan = cropping.plan_windows(example, image_size, config.proc_side, config.window_side)
+        plan = cropping.plan_windows(
+            example,
+            image_size,
+            config.proc_side,
+            config.window_side,
+            scaled_decoding=not config.linear_light,
+        )
         example["camera_intrinsics"] = example["intrinsics"]
         example["intrinsics"] = example.pop("crop_intrinsics")
         return {**example, **labels, **plan}

@@ -10,6 +10,7 @@ from metrabs_like.data import records
 
 _EXPAND_BATCH = 32  # records looked at together when people are listed
 _LARGE_RECORD_BYTES = 50_000  # above, copying records costs more than a call for each (measured)
+_plain = tf.autograph.experimental.do_not_convert  # else tracing takes three times as long
 _CYCLE_LENGTH = 8  # shards read in turn
 
 
@@ -48,7 +49,7 @@ def shuffle_people(source_path: str, info, kind: str, config, seed: int) -> tf.d
     files = tf.data.Dataset.from_tensor_slices(paths)
     files = files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=True).repeat()
     serialized = files.interleave(
-        lambda path: tf.data.TFRecordDataset(path, buffer_size=1 << 20),
+        _plain(lambda path: tf.data.TFRecordDataset(path, buffer_size=1 << 20)),
         cycle_length=min(_CYCLE_LENGTH, len(paths)),
     )
     n_bytes = sum(shard["n_bytes"] for shard in info.shards)
@@ -71,7 +72,9 @@ def merge_sources(batches: list[tf.data.Dataset]) -> tf.data.Dataset:
     if len(batches) == 1:
         return batches[0]
     return tf.data.Dataset.zip(tuple(batches)).map(
-        lambda *parts: {name: tf.concat([p[name] for p in parts], axis=0) for name in parts[0]},
+        _plain(
+            lambda *parts: {name: tf.concat([p[name] for p in parts], axis=0) for name in parts[0]}
+        )
     )
 
 
@@ -79,13 +82,13 @@ def _people(serialized, info, kind):
     """Lists the usable people of the records."""
     n_bytes = sum(shard["n_bytes"] for shard in info.shards)
     if n_bytes > _LARGE_RECORD_BYTES * info.counts["n_images"]:
-        return serialized.flat_map(lambda record: _people_of_one(record, info, kind))
+        return serialized.flat_map(_plain(lambda record: _people_of_one(record, info, kind)))
 
     def expand(batch):
         record_index, person_index = records.parse_usable_people(batch, kind, info.n_points)
         return tf.gather(batch, record_index), person_index
 
-    return serialized.batch(_EXPAND_BATCH).map(expand).unbatch()
+    return serialized.batch(_EXPAND_BATCH).map(_plain(expand)).unbatch()
 
 
 def _people_of_one(record, info, kind):

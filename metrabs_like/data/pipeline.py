@@ -110,6 +110,7 @@ class PipelineConfig:
         return usual | dict(source.probabilities)
 
 
+_plain = tf.autograph.experimental.do_not_convert  # else tracing takes three times as long
 _MINIMA = {
     "proc_side": 8,
     "window_side": 8,
@@ -128,7 +129,7 @@ _MINIMA = {
 
 
 def make_train_dataset(
-    sources, config: PipelineConfig, *, skeleton: Skeleton, seed: int
+    sources, config: PipelineConfig, *, skeleton: Skeleton, seed
 ) -> tf.data.Dataset:
     """Builds the endless stream of augmented training batches.
 
@@ -136,7 +137,7 @@ def make_train_dataset(
       sources: `SourceConfig`s (or `KIND:FOLDER:COUNT` texts); each batch holds each one's count.
       config: settings.
       skeleton: the model's; decides which points come out, in which order.
-      seed: decides order and augmentation.
+      seed: decides order and augmentation; an integer, or an int64 scalar tensor (`service`).
 
     Returns:
       Infinite data set of `{kind: dict}` with the kinds that have sources. Each dict holds, with
@@ -197,10 +198,10 @@ def make_eval_dataset(
     info = open_source(source, skeleton)
     maker = examples.ExampleMaker(info, kind, config, skeleton, None)
     people = mixing.read_people(source_path, info, kind).enumerate()
-    planned = people.batch(batch_size).map(lambda number, person: maker(*person, number))
+    planned = people.batch(batch_size).map(_plain(lambda number, person: maker(*person, number)))
     names = (*_label_names(kind), "image_id")
     decoded = _decoded(planned, config, batch_size, names)
-    batches = decoded.map(lambda batch: {kind: batch})
+    batches = decoded.map(_plain(lambda batch: {kind: batch}))
     return _with_options(batches.prefetch(config.prefetch_batches))
 
 
@@ -239,12 +240,12 @@ def _planned_source(source, index, config, skeleton, seed, companions):
         example = maker(*person, numbers)
         example |= companions.plan(*person, example, key, probabilities)
         number32 = tf.cast(numbers & 0x7FFFFFFF, tf.int32)
-        run = tf.fill(tf.shape(number32), (seed + 7919 * index) & 0x7FFFFFFF)
+        run = tf.fill(tf.shape(number32), tf.cast((seed + 7919 * index) & 0x7FFFFFFF, tf.int32))
         return {**example, "example_seed": tf.stack([run, number32], axis=-1)}
 
     people = mixing.shuffle_people(source.path, info, source.kind, config, seed + 1009 * index)
     numbered = people.enumerate().batch(source.count, drop_remainder=True)
-    return numbered.map(plan, num_parallel_calls=1, deterministic=True)
+    return numbered.map(_plain(plan), num_parallel_calls=1, deterministic=True)
 
 
 def _label_names(kind):
@@ -264,19 +265,20 @@ def _decoded(planned, config, batch_size, names, *, companions=None):
             example["part"],
             example["part_size"],
             config.fast_dct,
+            linear_light=config.linear_light,
         )
         added = companions.decode(example) if companions else {}
         return {"window": window, **{name: example[name] for name in names}, **added}
 
     n_calls = config.n_parallel_calls or os.cpu_count() or 1
-    windows = planned.unbatch().map(decode, num_parallel_calls=n_calls, deterministic=True)
+    windows = planned.unbatch().map(_plain(decode), num_parallel_calls=n_calls, deterministic=True)
     shapes = {name: spec.shape for name, spec in windows.element_spec.items()}
     shapes["window"] = tf.TensorShape([config.window_side, config.window_side, 3])
     if companions:
         shapes |= {name: tf.TensorShape(shape) for name, shape in companions.shapes.items()}
     # Padding with zeros while batching writes each canvas once.
     batches = windows.padded_batch(batch_size, shapes, drop_remainder=companions is not None)
-    return batches.map(companions.complete) if companions else batches
+    return batches.map(_plain(companions.complete)) if companions else batches
 
 
 def _with_options(dataset):

@@ -1,5 +1,8 @@
 """The pipeline's labels of body parameters and surface points."""
 
+import dataclasses
+
+import cv2
 import numpy as np
 import pytest
 
@@ -138,3 +141,25 @@ def test_a_kind_that_the_set_lacks_is_refused(toy_dir):
     for kind in ("param", "dense"):
         with pytest.raises(ValueError, match=f"no person with a valid {kind} annotation"):
             pipeline.make_train_dataset([f"{kind}:{toy_dir}:2"], CONFIG, skeleton=toy.TOY, seed=0)
+
+
+def test_linear_light_averages_light(tmp_path):
+    """A fine chessboard, shrunk ninefold: half the light, not half the grey level."""
+    board = np.kron(np.indices((128, 128)).sum(axis=0) % 2, np.ones((4, 4))) * 255
+    image = np.repeat(np.uint8(board)[..., None], 3, axis=-1)
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
+    ((_, person), *_) = list(_people(N_SURFACE))
+    person = dataclasses.replace(person, box=np.array([6.0, 6, 500, 500]))
+    intrinsics = np.array([[512.0, 0, 255.5], [0, 512, 255.5], [0, 0, 1]])
+    record = records.Record(encoded, 512, 512, "board", "toy", intrinsics, people=[person])
+    info = records.DatasetInfo(name="toy", kind="kp3d", skeleton=toy.TOY.to_dict())
+    folder = str(tmp_path)
+    preparation.write_dataset(
+        [lambda index: iter([record])], folder, info, n_processes=1, progress=False
+    )
+    means = {}
+    for linear_light in (False, True):
+        config = dataclasses.replace(CONFIG, window_side=56, linear_light=linear_light)
+        window = _evaluated(folder, "kp3d", config)["window"].numpy()
+        means[linear_light] = np.mean(window[0, 10:40, 10:40])
+    assert abs(means[False] - 128) < 4 and abs(means[True] - 188) < 4
