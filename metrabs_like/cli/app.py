@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
@@ -113,6 +114,22 @@ def writable_folder(path: str, flag: str) -> str:
             f"--{flag}={path} cannot be written to ({reason}): name a folder that you own"
         ) from error
     return path
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[list[Warning]]:
+    """Shows the warnings that are given inside as one line each, at the end.
+
+    Yields:
+      A list that holds them after the block, what it raised aside.
+    """
+    messages = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield messages
+    for warning in caught:
+        messages.append(warning.message)
+        print(f"warning: {warning.message}", file=sys.stderr)
 
 
 @contextlib.contextmanager

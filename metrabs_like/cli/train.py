@@ -8,6 +8,7 @@ saves and ends with exit code 0.
 """
 
 import dataclasses
+import functools
 import os
 import sys
 
@@ -15,8 +16,9 @@ import tensorflow as tf
 from absl import flags
 
 from metrabs_like.cli import app, evaluation, flag_bridge, models, run_folder, systems
-from metrabs_like.data import pipeline
+from metrabs_like.data import pipeline, service
 from metrabs_like.data.dataset_info import DatasetInfo
+from metrabs_like.data.sources import ShardsSkipped
 from metrabs_like.training import distribution, optimizers
 from metrabs_like.training.config import TrainConfig
 from metrabs_like.training.logs import LOG_NAME, JsonLinesLog
@@ -54,6 +56,13 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_integer(
         "validation_every", 2000, "Updates between measurements.", 1, flag_values=values
+    )
+    flags.DEFINE_string(
+        "data_service",
+        "",
+        "Dispatcher of a tf.data service whose workers make the batches, grpc://HOST:PORT. The "
+        "place in the data is not saved: a run that goes on shuffles anew.",
+        values,
     )
     flag_bridge.define_flags(
         TrainConfig,
@@ -107,12 +116,9 @@ def run(values: flags.FlagValues) -> None:
     workdir = app.writable_folder(values.workdir, "workdir")
     for change in run_folder.check_continues(run_, workdir):
         print(f"continuing with a change: {change}")
-    dataset = pipeline.make_train_dataset(
-        sources,
-        run_.pipeline,
-        skeleton=run_.model.joints,
-        seed=distribution.worker_seed(run_.train.seed, strategy),
-    )
+    with app.plain_warnings() as caught:
+        dataset = _dataset(run_, sources, values, workdir, strategy)
+    n_skipped = sum(w.n_shards for w in caught if isinstance(w, ShardsSkipped))
     with strategy.scope(), precision_scope(run_.train.precision):
         model = _build_model(run_, values, workdir)
         objective = _objective(run_, model)
@@ -137,12 +143,29 @@ def run(values: flags.FlagValues) -> None:
             _validation(run_, model, values, validation_log),
             strategy=strategy,
             on_start=on_start,
+            save_iterator=not values.data_service,
         )
     log = os.path.join(workdir, LOG_NAME)
     if os.path.exists(log):
         with app.replacing(os.path.join(workdir, CURVES_FILE)) as picture:
             save_training_curves(picture, log)
     _print_summary(summary, workdir)
+    if n_skipped:
+        print(f"{workdir}: {n_skipped} damaged shard(s) of the sources were left out")
+
+
+def _dataset(run_, sources, values, workdir, strategy):
+    """The training batches, made here or by the workers of `--data_service`."""
+    make = functools.partial(
+        pipeline.make_train_dataset, sources, run_.pipeline, skeleton=run_.model.joints
+    )
+    seed = distribution.worker_seed(run_.train.seed, strategy)
+    if not values.data_service:
+        return make(seed=seed)
+    step = max(run_folder.checkpoint_steps(workdir), default=0)
+    if step:
+        print(f"--data_service: the data is shuffled anew at step {step}, its place is not saved")
+    return service.distribute(make, values.data_service, seed=seed, step=step)
 
 
 def _devices():

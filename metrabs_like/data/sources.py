@@ -20,6 +20,20 @@ _FORM = "KIND:FOLDER:COUNT[:CHANGE=PROBABILITY...]"
 _EXAMPLE = "kp3d:data/synthetic:28 or kp3d:data/agora3:8:background=0.7"
 
 
+class ShardsSkipped(UserWarning):
+    """Says which damaged shards of a source are left out.
+
+    Attributes:
+      n_shards: how many.
+    """
+
+    def __init__(self, path: str, reasons: list[str], n_all: int):
+        self.n_shards = len(reasons)
+        super().__init__(
+            f"source {path}: {len(reasons)} of {n_all} shards are skipped: {'; '.join(reasons)}"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
     """One source of training data.
@@ -94,12 +108,8 @@ def open_source(
     if skip_corrupt:
         info, reasons = info.without_damaged(source.path)
         if reasons:
-            n_shards = len(info.shards) + len(reasons)
-            listed = "; ".join(reasons)
-            warnings.warn(
-                f"source {source.path}: {len(reasons)} of {n_shards} shards are skipped: {listed}",
-                stacklevel=2,
-            )
+            n_all = len(info.shards) + len(reasons)
+            warnings.warn(ShardsSkipped(source.path, reasons, n_all), stacklevel=2)
     else:
         info.check_files(source.path)
     own = Skeleton.from_dict(info.skeleton)

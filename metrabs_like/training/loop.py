@@ -70,6 +70,7 @@ def train(
     strategy=None,
     on_start: Callable[[int], None] | None = None,
     progress: bool = True,
+    save_iterator: bool = True,
 ) -> TrainSummary:
     """Trains until `config.steps`, resuming where `workdir` left off.
 
@@ -77,7 +78,7 @@ def train(
       model: whose weights are averaged, saved and, at the end, left at their average.
       objectives: see `step.make_objective`.
       dataset: infinite `tf.data.Dataset` of host batches (nests of `[n, ...]`, n = what one update
-        of this process consumes). Its iterator is checkpointed.
+        of this process consumes).
       config: the settings.
       prepare: `(batch, seed int32[2]) -> (inputs, targets)`, on the device, per micro-batch.
       workdir: folder for `checkpoints/ log.csv tensorboard/ model.weights.h5`; None writes nothing.
@@ -86,6 +87,8 @@ def train(
       on_start: called with the step at which the run goes on, once its state is restored and is
         known to fit, before any file in `workdir` changes.
       progress: show a progress bar.
+      save_iterator: keep the place in `dataset` in the checkpoints. Without it, as with a data
+        service, a run that goes on starts at the beginning of what `dataset` then is.
 
     Returns:
       A `TrainSummary`.
@@ -96,7 +99,7 @@ def train(
         micro-batches.
       FloatingPointError: after `config.max_consecutive_skips` skipped updates in a row.
     """
-    run = _Run(model, objectives, dataset, config, prepare, workdir, strategy)
+    run = _Run(model, objectives, dataset, config, prepare, workdir, strategy, save_iterator)
     run.begin(on_start)
     run.add_actions(actions)
     with _stop_signals() as stop, run.progress_bar(progress) as bar:
@@ -108,7 +111,9 @@ def train(
 class _Run:
     """The objects of one call of `train`."""
 
-    def __init__(self, model, objectives, dataset, config, prepare, workdir, strategy):
+    def __init__(
+        self, model, objectives, dataset, config, prepare, workdir, strategy, save_iterator
+    ):
         self.config = config
         self.strategy = strategy or tf.distribute.get_strategy()
         self.model = model
@@ -127,6 +132,7 @@ class _Run:
         )
         self.train_step.check_batch(dataset.element_spec)  # before anything is written
         self.iterator = iter(dataset)
+        self.save_iterator = save_iterator
         self.window = logs.LogWindow()
         self.store = self._make_store()
         self.step = self.resumed_from = self._restore()
@@ -151,7 +157,8 @@ class _Run:
         folder = self._folders()[distribution.worker_index(self.strategy)]
         used = [objective.optimizer for objective in self.objectives]
         trackables = dict(model=self.model, average=self.average, train_step=self.train_step)
-        trackables |= dict(iterator=self.iterator, window=self.window)
+        trackables |= dict(window=self.window)
+        trackables |= dict(iterator=self.iterator) if self.save_iterator else {}
         trackables |= {f"optimizer{i}": optimizer for i, optimizer in enumerate(used)}
         return checkpoints.RunCheckpoints(
             folder, trackables, model=self.model, optimizers=used, kept=self.config.checkpoints_kept

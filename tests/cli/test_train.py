@@ -14,6 +14,7 @@ import sys
 import time
 
 import pytest
+import tensorflow as tf
 
 from metrabs_like.cli import app, run_folder, train
 
@@ -135,6 +136,45 @@ def test_damaged_shard_of_the_right_size_is_named(held_out, tmp_path, capsys):
     assert run_train(tmp_path / "run", folder, "--train_steps=9") == 1
     message = capsys.readouterr().err
     assert shard.name in message and "SHA-256" in message and "prepare_data" in message
+
+
+def test_damaged_shard_is_skipped_and_counted(dataset, tmp_path, capsys):
+    folder = shutil.copytree(dataset, tmp_path / "data")
+    shard = sorted(folder.glob("*.tfrecord"))[1]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    more = ("--train_steps=6", "--data_skip_corrupt")  # 24 examples: more than a round
+    assert run_train(tmp_path / "run", folder, *more) == 0
+    printed = capsys.readouterr()
+    (line,) = (line for line in printed.err.splitlines() if "skipped" in line)
+    assert line.startswith("warning: source ") and shard.name in line and "1 of 2" in line
+    assert printed.out.endswith("1 damaged shard(s) of the sources were left out\n")
+    shard.unlink()
+    (folder / sorted(folder.glob("*.tfrecord"))[0]).write_bytes(b"")
+    assert run_train(tmp_path / "other", folder, *more) == 1
+    assert "no person with a valid kp3d annotation" in capsys.readouterr().err
+
+
+def test_run_with_a_data_service_goes_on_with_other_data(dataset, tmp_path, capsys):
+    dispatcher = tf.data.experimental.service.DispatchServer()
+    worker = tf.data.experimental.service.WorkerServer(
+        tf.data.experimental.service.WorkerConfig(dispatcher.target.split("://")[1])
+    )
+    run, flag = tmp_path / "run", f"--data_service={dispatcher.target}"
+    try:
+        for steps in (2, 3):
+            assert run_train(run, dataset, f"--train_steps={steps}", flag) == 0
+        assert "shuffled anew at step 2" in capsys.readouterr().out
+    finally:
+        worker._stop()
+        dispatcher._stop()
+    assert _log_steps(run) == [1, 2, 3]
+    # Its checkpoints have no place in the data to go on from.
+    assert run_train(run, dataset, "--train_steps=4") == 1
+    assert "does not fit this run" in capsys.readouterr().err
+    assert run_train(run, dataset, "--train_steps=4", flag) == 1
+    assert f"{dispatcher.target}: nobody listens" in capsys.readouterr().err
 
 
 def test_addons_optimizer_works_in_its_lane_and_is_explained_outside(dataset, tmp_path, capsys):
