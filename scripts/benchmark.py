@@ -4,7 +4,8 @@
 
 Each module there with a function `rows(device)` contributes: it yields mappings with a `name`
 and the measured numbers. A module that cannot run on the device says so in a row of its own; one
-that raises becomes a row with its error, and the exit code is 1. `--only=a,b` picks modules.
+that raises becomes a row with its error, and the exit code is 1. `--only=a,b` picks modules; those
+that take long (`IS_LONG = True`) run only when picked.
 """
 
 import argparse
@@ -37,8 +38,10 @@ def modules(only):
         raise SystemExit(f"error: --only={','.join(unknown)}: choose from {', '.join(names)}")
     for name in only or names:
         module = importlib.import_module(f"scripts.benchmarks.{name}")
-        if hasattr(module, "rows"):
+        if hasattr(module, "rows") and (only or not getattr(module, "IS_LONG", False)):
             yield name, module
+        elif hasattr(module, "rows"):
+            print(f"{name}: takes long, run it with --only={name}", flush=True)
         else:
             print(f"{name}: has no rows(device): a helper, or a program of its own", flush=True)
 
