@@ -84,6 +84,10 @@ def named_type(file, _):
     file["type"] = np.dtype("f8")
 
 
+def name_of_no_text(file, _):
+    file.id.links.create_hard(b"\xff\xfe", file.id, b"honest")
+
+
 def cycle(file, _):
     file["group/again"] = file.create_group("group/inner")
     file["group/inner/up"] = file["group"]
@@ -108,6 +112,7 @@ TAMPERED = {
     text_of_any_length: "unusual type",
     region: "unusual type",
     named_type: "neither group nor array",
+    name_of_no_text: "no UTF-8|no whole HDF5",
     cycle: "a cycle",
     deep: "nested more than",
 }
@@ -121,6 +126,7 @@ def test_tampered_files_are_refused(tmp_path, tamper):
     with pytest.raises(UnsafeFile, match=TAMPERED[tamper]):
         load_hdf5(str(tmp_path / "a.h5"))
     matlab = MatlabFile(tmp_path / "a.mat")
+    matlab.file["honest"] = np.arange(3)
     tamper(matlab.file, tmp_path)
     matlab.close()
     with pytest.raises(UnsafeFile, match=TAMPERED[tamper]):

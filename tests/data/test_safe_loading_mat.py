@@ -142,6 +142,16 @@ def matrix(matlab_class, sizes, *contents, name=b"a"):
     return element(14, flags + dims + element(1, name) + b"".join(contents))
 
 
+def sparse(rows, starts):
+    """A sparse 2 x 2 matrix of two values with any row indices and column starts."""
+    parts = (
+        element(5, struct.pack(f"<{len(rows)}i", *rows)),
+        element(5, struct.pack(f"<{len(starts)}i", *starts)),
+        element(9, struct.pack("<2d", 1, 2)),
+    )
+    return matrix(5, (2, 2), *parts)
+
+
 HEADER5 = saved({})[:128]
 DOUBLE = element(9, struct.pack("<d", 1.0))
 HANDMADE = {
@@ -172,11 +182,12 @@ HANDMADE = {
     "deflate_bomb": (element(15, zlib.compress(bytes(2**24))), "decompresses to more than max"),
     "not_deflate": (element(15, b"hello"), "damaged"),
     "nested": (None, "nested more than"),
-    "bad_sparse": (
-        matrix(5, (2, 2), element(5, struct.pack("<2i", 9, 1)),
-               element(5, struct.pack("<3i", 0, 1, 2)), element(9, struct.pack("<2d", 1, 2))),
-        "damaged",
-    ),
+    "sparse_rows": (sparse([9, 1], [0, 1, 2]), "damaged row indices"),
+    "sparse_negative_rows": (sparse([-1, 1], [0, 1, 2]), "damaged row indices"),
+    "sparse_few_values": (sparse([0, 1, 1], [0, 1, 3]), "damaged row indices"),
+    "sparse_starts": (sparse([0, 1], [0, 9, 2]), "damaged column starts"),
+    "sparse_starts_behind": (sparse([0, 1], [0, 1, 3]), "damaged column starts"),
+    "sparse_few_starts": (sparse([0, 1], [0, 1]), "damaged column starts"),
 }  # fmt: skip
 
 
@@ -199,6 +210,8 @@ def test_honest_handmade_variables_are_read(tmp_path):
     """Shows that the refused ones above differ by their tampering alone."""
     path = tmp_path / "a.mat"
     number = matrix(6, (1, 1), DOUBLE)
+    path.write_bytes(HEADER5 + sparse([1, 0], [0, 1, 2]))
+    np.testing.assert_array_equal(load_mat(str(path))["a"], [[0, 2], [1, 0]])
     path.write_bytes(HEADER5 + number + matrix(1, (1, 1), number, name=b"c"))
     read = load_mat(str(path))
     assert read["a"][0, 0] == 1 and read["c"][0, 0][0, 0] == 1

@@ -7,6 +7,8 @@ import math
 import struct
 import zlib
 
+import numpy as np
+
 from metrabs_like.data.safe_loading.refusal import UnsafeFile, refuse
 
 _HEADER_BYTES = 128
@@ -133,7 +135,7 @@ class _Checker:
         if matlab_class in (_CELL, _STRUCT):
             self._check_container(matlab_class, n_items, contents, depth)
         elif matlab_class == _SPARSE:
-            self._check_sparse(contents)
+            self._check_sparse(sizes, contents)
         else:
             self._check_numbers(matlab_class, n_items, contents)
 
@@ -153,12 +155,23 @@ class _Checker:
         for _, payload in contents:
             self._check_matrix(payload, depth + 1)
 
-    def _check_sparse(self, contents):
-        """Row indices, column starts, values: scipy looks further into them."""
+    def _check_sparse(self, sizes, contents):
+        """Row indices, column starts, values: scipy follows the indices without looking."""
         kinds = [kind for kind, _ in contents]
         is_usual = len(kinds) in (3, 4) and kinds[:2] == [_INT32, _INT32]
-        if not is_usual or not set(kinds[2:]) <= set(_NUMBER_BYTES):
+        if not is_usual or not set(kinds[2:]) <= set(_NUMBER_BYTES) or len(sizes) != 2:
             self._refuse("holds a sparse matrix without its usual parts")
+        rows, starts = (
+            np.frombuffer(payload[: len(payload) // 4 * 4], f"{self._order}i4").astype(np.int64)
+            for _, payload in contents[:2]
+        )
+        is_rising = len(starts) == sizes[1] + 1 and np.all(np.diff(starts) >= 0)
+        if not is_rising or starts[0] != 0 or starts[-1] > len(rows):
+            self._refuse("holds a sparse matrix with damaged column starts")
+        rows = rows[: starts[-1]]
+        n_stored = min(len(data) // _NUMBER_BYTES[kind] for kind, data in contents[2:])
+        if len(rows) and (rows.min() < 0 or rows.max() >= sizes[0] or n_stored < len(rows)):
+            self._refuse("holds a sparse matrix with damaged row indices")
 
     def _check_numbers(self, matlab_class, n_items, contents):
         """Each item must be there, so that dimensions cannot be made up."""
