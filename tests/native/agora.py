@@ -15,6 +15,7 @@ from tests.native import fits, scene
 
 WIDTH, HEIGHT = 3840, 2160
 SMALL = (1280, 720)
+SMALL_SUFFIX = "_1280x720"
 # Beginning of the pictures' names, focal length in mm: each case of the camera's rule.
 CAMERAS = {
     "ag_trainset_3dpeople_bfh_archviz_5_10_cam00": 18.0,
@@ -66,12 +67,13 @@ def write(
         begin = names[i % len(names)]
         name = f"{begin}_{i:05d}"
         written.append(name)
-        size = SMALL if small else (WIDTH, HEIGHT)
-        suffix = "_1280x720" if small else ""
+        path = pictures / f"{name}{SMALL_SUFFIX if small else ''}.png"
         picture = scene.photographed(
-            record, intrinsics(begin, *size), width=size[0], height=size[1]
+            record, intrinsics(begin, *SMALL), width=SMALL[0], height=SMALL[1]
         )
-        cv2.imwrite(str(pictures / f"{name}{suffix}.png"), picture[..., ::-1])
+        if not small:  # only stretched: it shows the same people at the same places
+            picture = cv2.resize(picture, (WIDTH, HEIGHT))
+        cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
         rows.append(_row(folder, record, begin, name))
         if with_masks:
             _write_masks(folder, record, begin, name, split)
