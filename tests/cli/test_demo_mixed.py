@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 FLAGFILE = "flags/metrabs/mixed_demo.flags"
 TINY = ("--n_train=12", "--n_held_out=4", "--n_native=3", "--n_inspected=3")
 LABELS = ("param", "kp3d", "dense", "kp2d")
+AS_IN_THE_DEMO = ("--metrabs_skeleton=smpl_24+coco_17+body_25+mads_19", "--metrabs_photometric")
 # Those of the flagfile; real pictures are not there in these tests.
 SOURCES = 10
 
@@ -123,7 +124,7 @@ def test_any_source_can_be_left_out(left_out, mixed_sources, tmp_path, capsys):
     sources = [text for i, text in enumerate(mixed_sources) if i != left_out]
     assert len(sources) == SOURCES - 1
     argv = ["train", f"--flagfile={FLAGFILE}", f"--sources={','.join(sources)}"]
-    argv += [f"--workdir={tmp_path}", *TINY_RUN, "--train_steps=2", "--metrabs_photometric"]
+    argv += [f"--workdir={tmp_path}", *TINY_RUN, "--train_steps=2", *AS_IN_THE_DEMO]
     assert train.main(argv) == 0
     assert "finished at step 2" in capsys.readouterr().out
     header = (tmp_path / "log.csv").read_text().splitlines()[0]
