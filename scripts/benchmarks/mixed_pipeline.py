@@ -10,6 +10,7 @@ processes bound to one and to two cores: they need a quiet machine. The shares c
 that are cut off after each step; a step's share is the difference to the one before.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -41,7 +42,7 @@ _MIXES = (
     ("1920x1080", "large", "large"),
     ("half 1920x1080, half 640x480", "large", "small"),
 )
-_ROUNDS = 9
+_ROUNDS = 7
 
 
 def rows(device: str) -> Iterator[dict]:
@@ -165,7 +166,7 @@ def _cpu_seconds(iterator, n_batches=4):
 def _settle():
     """Waits until no thread computes ahead any more."""
     n_quiet, before = 0, time.process_time()
-    while n_quiet < 4:
+    while n_quiet < 8:  # a busy machine lets threads wait for their turn
         time.sleep(0.03)
         now = time.process_time()
         n_quiet = n_quiet + 1 if now - before < 0.002 else 0
@@ -269,12 +270,11 @@ def _steps(folders):
             yield people.batch(source.count)
 
     def mapped(fn):
+        plain = tf.autograph.experimental.do_not_convert
         n_calls = len(os.sched_getaffinity(0))
         for source, planned, added in _planned(folders):
-            examples = planned.unbatch().map(
-                lambda example, added=added: fn(example, added), n_calls, deterministic=True
-            )
-            yield examples.batch(source.count)
+            call = plain(functools.partial(fn, added=added))
+            yield planned.unbatch().map(call, n_calls, deterministic=True).batch(source.count)
 
     def masks_too(example, added):
         sizes = [tf.size(value) for value in added.decode(example).values()]
@@ -284,11 +284,11 @@ def _steps(folders):
         "read, list, shuffle": lambda: zipped(shuffled()),
         "parse and plan": lambda: zipped(p for _, p, _ in _planned(folders, False)),
         "parse masks, choose pictures": lambda: zipped(p for _, p, _ in _planned(folders)),
-        "unbatch, start a call each": lambda: zipped(mapped(lambda e, _: e["decoder"])),
+        "unbatch, start a call each": lambda: zipped(mapped(lambda e, added: e["decoder"])),
         "decode windows": lambda: zipped(
-            mapped(lambda e, _: tf.size(_decoded(e, is_shrunk=False)))
+            mapped(lambda e, added: tf.size(_decoded(e, is_shrunk=False)))
         ),
-        "shrink windows": lambda: zipped(mapped(lambda e, _: tf.size(_decoded(e)))),
+        "shrink windows": lambda: zipped(mapped(lambda e, added: tf.size(_decoded(e)))),
         "decode masks": lambda: zipped(mapped(masks_too)),
         "batch, copy backgrounds and objects": lambda: _batches(folders),
     }
