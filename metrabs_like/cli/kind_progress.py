@@ -68,10 +68,8 @@ def table(progress: list[KindProgress]) -> str:
             f"{kind.error_px[0]:20.2f}{kind.error_px[1]:8.2f}   {verdict}"
         )
     summed = "; ".join(f"{kind.name}: {' + '.join(kind.terms)}" for kind in progress)
-    lines.append(
-        "start, end: means of the first and last tenth of the log; loss: unweighted sum of"
-    )
-    lines.append(f"of the kind's terms ({summed})")
+    lines.append("start, end: means of the first and the last tenth of the log")
+    lines.append(f"loss: unweighted sum of the kind's terms ({summed})")
     return "\n".join(lines)
 
 
