@@ -119,9 +119,10 @@ def test_labels_are_the_records_seen_by_the_crop_camera(toy_dir):
 
 def test_content_is_a_function_of_the_seed(toy_dir):
     sources = [f"kp3d:{toy_dir}:3", f"kp2d:{toy_dir}:2"]
-    other_threads = pipeline.PipelineConfig(proc_side=96, n_parallel_calls=1, shuffle_buffer=8)
     first = list(train(sources).take(8))
-    assert_same(first, list(train(sources, config=other_threads).take(8)))
+    for n in (1, 16):
+        threads = pipeline.PipelineConfig(proc_side=96, n_parallel_calls=n, shuffle_buffer=8)
+        assert_same(first, list(train(sources, config=threads).take(8)))
     other = next(iter(train(sources, seed=4)))
     assert np.any(other["kp3d"]["box"] != first[0]["kp3d"]["box"])
     # Another batch size changes neither the order of the examples nor their augmentation (but the
