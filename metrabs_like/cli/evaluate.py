@@ -44,6 +44,7 @@ def run(values: flags.FlagValues) -> None:
     output_dir = _output_dir(values)
     trained = models.load(values.model)
     kind, skeleton, crops = info.evaluation_kind, trained.config.joints, trained.pipeline
+    trained.system.check_source(kind, info, trained.config)
     dataset = pipeline.make_eval_dataset(
         values.dataset, kind, crops, skeleton=skeleton, batch_size=values.batch_size
     )

@@ -52,7 +52,7 @@ class Measurement:
         self._sums.add(self._system.evaluate(decoded, targets, self._config))
         kinds = [target for target in targets.values() if isinstance(target, dict)]
         self.n_people += sum(kind["point_validity"].shape[0] for kind in kinds)
-        if "kp3d" in targets:
+        if "kp3d" in targets or "param" in targets:
             collected = self._system.collect(decoded, targets, self._config)
             self._values.append({key: np.asarray(value) for key, value in collected.items()})
 
@@ -77,7 +77,7 @@ def measure(
     Args:
       trained: the model.
       dataset: of `make_eval_dataset`.
-      kind: "kp3d" or "kp2d".
+      kind: of the data set's annotations.
       mean_person: the baseline; None leaves it out.
 
     Returns:

@@ -19,7 +19,7 @@ from absl import flags
 
 from metrabs_like.cli import app, train
 from metrabs_like.data import pipeline, records
-from metrabs_like.data.dataset_info import DatasetInfo
+from metrabs_like.data.sources import open_source
 from metrabs_like.viz import palette
 from metrabs_like.viz.contact_sheet import draw_contact_sheet
 
@@ -45,13 +45,13 @@ def run(values: flags.FlagValues) -> None:
     sources = [pipeline.parse_source(text) for text in run_.sources]
     folder = app.writable_folder(values.output_dir, "output_dir")
     for index, source in enumerate(sources):
-        with pipeline.damage_named([source.path]):
+        with app.plain_warnings(), pipeline.damage_named([source.path]):
             _inspect(run_, source, index, values.n_images, folder)
 
 
 def _inspect(run_, source, index, n_images, folder):
     """Draws the sheet of one source and prints a line for each thing to know about it."""
-    info = DatasetInfo.load(source.path)
+    info = open_source(source, run_.model.joints, skip_corrupt=run_.pipeline.skip_corrupt)
     run_.module.check_source(source.kind, info, run_.model)
     n_people = info.n_usable(source.kind)
     images, points, validity = _prepared_crops(run_, source, min(n_images, max(n_people, 1)), index)
@@ -98,7 +98,7 @@ def _prepared_crops(run_, source, n_images, index):
 
 def _image_sizes(source, info):
     """Tells the range of sizes of the first images."""
-    paths = [path for path in info.shard_paths(source.path) if os.path.exists(path)]
+    paths = info.shard_paths(source.path)
     sizes = set()
     for record in tf.data.TFRecordDataset(paths).take(_N_SIZES):
         parsed = records.parse_record(record, info.n_points)

@@ -207,7 +207,9 @@ def _validation(run_, model, values, log):
     trained = models.TrainedModel(
         name=values.workdir, system=run_.module, config=run_.model, model=model, run=run_
     )
-    kind = DatasetInfo.load(values.validation).evaluation_kind
+    info = DatasetInfo.load(values.validation)
+    kind = info.evaluation_kind
+    run_.module.check_source(kind, info, run_.model)
     dataset = pipeline.make_eval_dataset(
         values.validation, kind, run_.pipeline, skeleton=run_.model.joints, batch_size=64
     )

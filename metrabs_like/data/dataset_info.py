@@ -36,7 +36,7 @@ class DatasetInfo:
 
     Attributes:
       name: of the data set.
-      kind: the strongest annotation it has: "param" (body-model parameters), "kp3d" (3D points in
+      kind: the main annotation it has: "param" (body-model parameters), "kp3d" (3D points in
         the camera frame), "dense" (surface points in the image) or "kp2d" (2D points). A source
         may use any that it has.
       skeleton: a `Skeleton.to_dict()`; its joint names are the order of the stored points.
@@ -85,8 +85,9 @@ class DatasetInfo:
 
     @property
     def evaluation_kind(self) -> str:
-        """Returns the kind to measure with: 3D points where there are any, else `kind`."""
-        return "kp3d" if self.n_usable("kp3d") else self.kind
+        """Returns the kind to measure with: the first that there is of kp3d, param, kp2d, dense."""
+        order = ("kp3d", "param", "kp2d", "dense")
+        return next((kind for kind in order if self.n_usable(kind)), self.kind)
 
     @property
     def identity(self) -> dict:

@@ -4,6 +4,8 @@ Conventions: uint8 0..255; boxes are (x, y, width, height) in px of the image. P
 centre of the top-left pixel, so that the whole image is (-0.5, -0.5, width, height).
 """
 
+import struct
+
 import cv2
 import numpy as np
 
@@ -43,6 +45,12 @@ def encode_mask(mask, box=None, max_side: int = MAX_SIDE):
     small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     encoded = cv2.imencode(".png", small)[1].tobytes()
     return encoded, np.array([x - 0.5, y - 0.5, width, height], np.float32)
+
+
+def png_size(png: bytes) -> tuple[int, int]:
+    """Returns (width, height) of a PNG from its header, (0, 0) of anything else."""
+    is_png = png[:8] == b"\x89PNG\r\n\x1a\n" and len(png) >= 24
+    return struct.unpack(">II", png[16:24]) if is_png else (0, 0)
 
 
 def decode_mask(png: bytes, mask_box, width: int, height: int):

@@ -20,7 +20,7 @@ def read_people(source_path: str, info, kind: str) -> tf.data.Dataset:
     Args:
       source_path: folder of the prepared data set.
       info: its description.
-      kind: "kp3d" or "kp2d"; people without a valid point of that kind are left out.
+      kind: one of `dataset_info.KINDS`; people without such an annotation are left out.
 
     Returns:
       Finite stream.
@@ -38,7 +38,7 @@ def shuffle_people(source_path: str, info, kind: str, config, seed: int) -> tf.d
     Args:
       source_path: folder of the prepared data set.
       info: its description.
-      kind: "kp3d" or "kp2d".
+      kind: one of `dataset_info.KINDS`.
       config: the `PipelineConfig`: shuffle_buffer, shuffle_buffer_mb.
       seed: decides the order.
 

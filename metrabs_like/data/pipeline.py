@@ -85,7 +85,7 @@ class PipelineConfig:
     n_backgrounds: int = 128
     n_objects: int = 128
     linear_light: bool = False
-    n_surface_points: int = 64
+    n_surface_points: int = 128
     shuffle_buffer: int = 2048
     shuffle_buffer_mb: float = 100.0
     prefetch_batches: int = 2

@@ -133,7 +133,8 @@ def parse_mask_batch(serialized, person_index):
     features = {"people/masks": tf.io.RaggedFeature(tf.string), **_people_features(("mask_boxes",))}
     parsed = tf.io.parse_example(serialized, features)
     masks, boxes = parsed["people/masks"], parsed["people/mask_boxes"]
-    has_masks = masks.row_lengths() > 0
+    # Sets of schema version 1 have masks without boxes: these are left out.
+    has_masks = (masks.row_lengths() > 0) & (tf.strings.length(boxes) > 0)
     # An entry in front, which those without masks read.
     flat = tf.concat([[""], masks.flat_values], axis=0)
     index = tf.cast(masks.row_starts(), tf.int32) + person_index + 1

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from metrabs_like.data.dataset_info import DatasetInfo
+from metrabs_like.data.masks import MAX_SIDE, png_size
 from metrabs_like.data.people import BodyParameters, Person, Record, SkippedImage, SurfacePoints
 from metrabs_like.data.record_parsing import (
     BODY_SHAPES,
@@ -111,6 +112,12 @@ def _mask_features(record):
     whole = np.array([-0.5, -0.5, record.width, record.height], "<f4")
     boxes = []
     for i, person in enumerate(record.people):
+        sides = png_size(person.mask or b"")
+        if max(sides) > MAX_SIDE:
+            raise ValueError(
+                f"{record.image_id}: people[{i}].mask has {sides[0]} x {sides[1]} px, more than "
+                f"{MAX_SIDE}; encode it with masks.encode_mask."
+            )
         box = whole if person.mask_box is None else person.mask_box
         boxes.append(_checked(record, f"people[{i}].mask_box", box, (4,)))
     masks = [person.mask or b"" for person in record.people]

@@ -11,6 +11,9 @@ import pytest
 from metrabs_like import skeletons
 from metrabs_like.cli import baselines, evaluate, evaluation
 from metrabs_like.data.pipeline import PipelineConfig, make_eval_dataset
+from metrabs_like.data.preparation import write_dataset
+from metrabs_like.data.readers import synthetic
+from metrabs_like.data.synthetic import SyntheticConfig, generate_shard
 
 
 def _evaluate(model, dataset, *more):
@@ -159,3 +162,39 @@ def test_bad_input_is_named(arguments, message, finished_run, held_out, tmp_path
     more = [argument.replace("OUT", str(tmp_path)) for argument in arguments]
     assert _evaluate(finished_run, held_out, *more) == 1
     assert message.replace("OUT", str(tmp_path)) in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def bodies_only(tmp_path_factory):
+    """A set of people with body parameters alone."""
+
+    def task(index):
+        for record in generate_shard(config, index):
+            for person in record.people:
+                person.validity3d = np.zeros_like(person.validity3d)
+                person.validity2d = np.zeros_like(person.validity2d)
+            yield record
+
+    folder = str(tmp_path_factory.mktemp("bodies_only"))
+    config = SyntheticConfig(n_images=6, image_side=64, with_body_parameters=True)
+    info, _ = synthetic.plan(config)
+    write_dataset([task], folder, info, n_processes=1, progress=False)
+    return folder
+
+
+def test_a_set_of_bodies_is_measured_by_its_joints(finished_run, bodies_only, tmp_path):
+    assert _evaluate(finished_run, bodies_only, f"--output_dir={tmp_path}") == 0
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content["n_people"] == 6
+    assert np.isfinite(content["metrics"]["mpjpe_mm"])
+    assert tuple(content["mpjpe_per_joint_mm"]) == skeletons.SMPL_24.joint_names
+
+
+def test_bodies_of_another_model_are_not_measured(finished_run, bodies_only, tmp_path, capsys):
+    folder = tmp_path / "smpl"
+    shutil.copytree(bodies_only, folder)
+    info = json.loads((folder / "dataset.json").read_text())
+    info["body_model"] = {"name": "smpl", "n_vertices": 6890}
+    (folder / "dataset.json").write_text(json.dumps(info))
+    assert _evaluate(finished_run, folder, f"--output_dir={tmp_path / 'out'}") == 1
+    assert "body model 'smpl' with 6890 vertices" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """The inspect_data command: one sheet a source, what it says, and what it refuses."""
 
 import os
+import pathlib
+import shutil
 
 import cv2
 import numpy as np
@@ -170,3 +172,16 @@ def test_folder_must_be_named(dataset, capsys):
     argv = ["inspect_data", f"--sources=kp3d:{dataset}:4", *TINY_MODEL]
     assert inspect_data.main(argv) == 1
     assert "--output_dir is missing" in capsys.readouterr().err
+
+
+def test_damaged_shards_are_left_out_on_request(dataset, tmp_path, capsys):
+    folder = pathlib.Path(shutil.copytree(dataset, tmp_path / "damaged"))
+    shard = sorted(folder.glob("*.tfrecord"))[0]
+    shard.write_bytes(shard.read_bytes()[:-3])
+    arguments = (tmp_path / "out", f"--sources=kp3d:{folder}:4")
+    assert inspect(*arguments) == 1
+    assert f"{shard.name} has" in capsys.readouterr().err
+    assert inspect(*arguments, "--data_skip_corrupt") == 0
+    captured = capsys.readouterr()
+    assert "shards are skipped" in captured.err and "Traceback" not in captured.err
+    assert len(list((tmp_path / "out").glob("*.png"))) == 1

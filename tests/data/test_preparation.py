@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import os
@@ -7,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from metrabs_like.data import dataset_info, preparation, records
+from metrabs_like.data.dataset_info import COUNT_OF_KIND
 from metrabs_like.data.readers import custom
 from tests.data.custom_folder import write_folder
 from tests.data.toy import make_info, make_shard
@@ -157,3 +159,18 @@ def test_wrong_descriptions_are_refused(tmp_path, content, words):
         records.DatasetInfo.load(str(tmp_path))
     with pytest.raises(ValueError, match="kind = 'kp4d'"):
         make_info("kp4d")
+
+
+@pytest.mark.parametrize(
+    ("usable", "expected"),
+    [
+        (("param", "kp3d", "kp2d"), "kp3d"),
+        (("param",), "param"),
+        (("dense", "kp2d"), "kp2d"),
+        (("dense",), "dense"),
+        ((), "kp3d"),
+    ],
+)
+def test_what_a_set_is_measured_with(usable, expected):
+    counts = {COUNT_OF_KIND[kind]: 1 for kind in usable}
+    assert dataclasses.replace(make_info(), counts=counts).evaluation_kind == expected

@@ -1,5 +1,6 @@
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -201,3 +202,19 @@ def test_wrong_bodies_are_refused():
     record.people[0].body = dataclasses.replace(make_body(0), shape_betas=np.zeros(16))
     with pytest.raises(ValueError, match=r"people\[0\]\.body\.shape_betas.*\(10,\)"):
         records.encode_record(record)
+
+
+def test_masks_that_training_would_cut_are_refused():
+    record = make_record(1)
+    record.people[0].mask = cv2.imencode(".png", np.ones((300, 20), np.uint8))[1].tobytes()
+    with pytest.raises(ValueError, match=r"people\[0\]\.mask has 20 x 300 px.*encode_mask"):
+        records.encode_record(record)
+
+
+def test_masks_of_the_first_schema_have_no_place_and_are_left_out():
+    example = tf.train.Example.FromString(records.encode_record(make_record(2)))
+    del example.features.feature["people/mask_boxes"]
+    masks, boxes = records.parse_mask_batch(
+        tf.constant([example.SerializeToString()]), tf.constant([1])
+    )
+    assert masks.numpy().tolist() == [b""] and not boxes.numpy().any()

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from metrabs_like.data.masks import decode_mask
 from metrabs_like.data.synthetic import SyntheticConfig, generate_image, generate_shard
 from metrabs_like.data.synthetic.camera import distorted_points
 from metrabs_like.data.synthetic.face import face_features
@@ -31,7 +32,7 @@ def decoded(record):
 
 
 def decoded_mask(person):
-    return cv2.imdecode(np.frombuffer(person.mask, np.uint8), cv2.IMREAD_UNCHANGED)
+    return decode_mask(person.mask, person.mask_box, 128, 128)
 
 
 @pytest.fixture(scope="module")

@@ -86,6 +86,8 @@ def test_gradients_reach_features_points_and_every_weight(rng):
         loss = sum(tf.reduce_sum(v * tf.cos(v)) for v in outputs.values())
     variables = field.trainable_variables
     gradients = tape.gradient(loss, [features, points, *variables])
+    # what is no matrix is not decayed by optimizers
+    assert len(field.joint_positions.shape) == 1
     assert len(variables) == 6  # joint positions, three kernels, two biases
     assert all(g is not None and np.abs(g).max() > 0 for g in gradients)
 

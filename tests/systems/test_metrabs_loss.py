@@ -174,3 +174,19 @@ def test_heatmap_loss_counts_and_weight(rng):
         assert term.weight == pytest.approx(0.25 * factor)
         # no more than a flat heatmap is off a single cell
         assert 0 < float(term.mean()) <= 2 * np.log(n) + 1e-5
+
+
+def test_a_root_that_is_not_annotated_is_replaced_by_the_mean(rng):
+    """A data set of COCO joints beside a model whose errors refer to SMPL's pelvis."""
+    config = dataclasses.replace(
+        CONFIG, skeleton="smpl_24+coco_17", root_joint="pelv_smpl", nll_loss=False
+    )
+    part = metrabs_batches.make_batch(rng, 3, config, kinds=("kp3d",), share_invalid=0)["kp3d"]
+    is_coco = np.arange(41) >= 24
+    for name in ("coords3d_true", "coords2d_true"):
+        part[name] = tf.where(is_coco[:, None], part[name], 0.0)
+    part["point_validity"] = tf.constant(np.tile(is_coco, [3, 1]))
+    _, targets = prepare({"kp3d": part}, config, None)
+    ideal = encode_targets(targets["kp3d"], config)
+    _, means = compute_loss(ideal, targets, config, 100)
+    assert float(means["kp3d/loss3d"]) < 0.01

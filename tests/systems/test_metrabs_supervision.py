@@ -191,8 +191,42 @@ def test_ideal_points_decode_to_the_truth(rng):
         joints = decoded[key].numpy()[:, is_smpl]
         np.testing.assert_allclose(joints, true[:, :N_JOINTS][:, is_smpl], atol=atol)
     sums = metrabs.evaluate(decoded, targets, FIELD)
-    total, count = sums["mpjpe_mm"]
-    assert float(count) == 3 * (24 + 7) and float(total) / float(count) < 20
+    for name, n_points in (("mpjpe_mm", 24), ("surface_mpjpe_mm", 7)):
+        total, count = sums[name]
+        assert float(count) == 3 * n_points and float(total) / float(count) < 20
+    assert sums["mpjpe_per_joint_mm"][0].shape == (N_JOINTS,)
+    assert len(metrabs.collect(decoded, targets, FIELD)["point_error_m"]) == 3 * 24
+
+
+def test_bodies_and_joints_are_measured_together(rng):
+    model = metrabs.build_model(FIXED)
+    parts = {"param": make_point_batch(rng, 2, FIXED, "param"), **make_batch(rng, 3, FIXED)}
+
+    def measured(*kinds):
+        inputs, targets = metrabs.prepare({kind: parts[kind] for kind in kinds}, FIXED, None)
+        decoded = metrabs.decode(model(inputs, training=False), inputs, FIXED)
+        return metrabs.evaluate(decoded, targets, FIXED)
+
+    together, alone = measured("param", "kp3d"), [measured("param"), measured("kp3d")]
+    for name, (total, count) in together.items():
+        np.testing.assert_allclose(count, sum(part[name][1] for part in alone))
+        np.testing.assert_allclose(total, sum(part[name][0] for part in alone), rtol=1e-4)
+
+
+def test_padding_of_surface_points_changes_nothing(rng):
+    model = metrabs.build_model(FIELD)
+    part = make_point_batch(rng, 3, FIELD, "dense")
+    names = ("surface_ids", "surface_weights", "coords2d_true", "point_validity")
+    padded = {
+        name: tf.pad(part[name], [[0, 0], [0, 9], [0, 0]][: part[name].shape.rank])
+        for name in names
+    }
+    losses = []
+    for changes in ({}, padded):
+        inputs, targets = metrabs.prepare({"dense": part | changes}, FIELD, SEED)
+        loss, _ = metrabs.compute_loss(model(inputs, training=False), targets, FIELD, 100)
+        losses.append(float(loss))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_asked_points_do_not_move_the_joints(rng):
@@ -224,3 +258,19 @@ def test_another_body_model_is_refused():
         check_source("param", info, FIELD)
     own = dataclasses.replace(info, body_model={"name": "x", "n_vertices": BODY.n_vertices})
     check_source("param", own, FIELD)
+
+
+def test_a_body_model_of_other_joints_is_refused(monkeypatch):
+    info = records.DatasetInfo(name="x", kind="param", skeleton=FIXED.joints.to_dict())
+    more = dataclasses.replace(BODY, shapedirs=BODY.shapedirs[..., :4])
+    monkeypatch.setattr(type(FIELD), "body", more)
+    with pytest.raises(ValueError, match="24 joints and 4 shape directions.*SMPL's file"):
+        check_source("param", info, dataclasses.replace(FIELD))
+
+
+def test_bodies_without_a_joint_of_the_models_teach_a_fixed_head_nothing():
+    info = records.DatasetInfo(name="x", kind="param", skeleton=FIXED.joints.to_dict())
+    config = dataclasses.replace(FIXED, skeleton="coco_17+mads_19")
+    with pytest.raises(ValueError, match="'coco_17.mads_19' has no joint.*add smpl_24"):
+        check_source("param", info, config)
+    check_source("param", info, dataclasses.replace(config, head="field"))

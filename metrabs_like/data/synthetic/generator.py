@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from metrabs_like.data.masks import encode_mask
 from metrabs_like.data.records import Person, Record
 from metrabs_like.data.synthetic.background import cast_shadow, sample_background, sample_occluder
 from metrabs_like.data.synthetic.body_model import body_parameters
@@ -123,13 +124,15 @@ def _annotated(scene: Scene, identities, number, area, config, label_seed) -> Pe
     points3d = camera.world_to_camera(person.to_world(person.posed.points))
     body, surface = _body_labels(person, camera, is_visible, config, label_seed)
     is_valid = np.ones(len(points3d), dtype=bool)
+    mask, mask_box = _encoded_mask(is_visible, side) if config.with_masks else (None, None)
     return Person(
         box=np.concatenate([low, high - low]).astype(np.float32),
         points3d=points3d.astype(np.float32),
         validity3d=is_valid,
         points2d=camera.camera_to_image(points3d).astype(np.float32),
         validity2d=is_valid.copy(),
-        mask=_encoded_mask(is_visible, side) if config.with_masks else None,
+        mask=mask,
+        mask_box=mask_box,
         occlusion=float(1.0 - n_visible / area),
         body=body,
         surface=surface,
@@ -154,11 +157,10 @@ def _body_labels(person: PlacedPerson, camera: Camera, is_visible, config, seed)
 
 
 def _encoded_mask(is_visible, side):
-    """PNG bytes of the pixels that are mostly visible; a corner decides between equal halves."""
+    """The pixels that are mostly visible, encoded; a corner decides between equal halves."""
     share = cv2.resize(is_visible, (side, side), interpolation=cv2.INTER_AREA)
     corner = is_visible[::SUPERSAMPLING, ::SUPERSAMPLING] > 0
-    _, encoded = cv2.imencode(".png", np.where(corner, share >= 128, share > 128) * np.uint8(255))
-    return encoded.tobytes()
+    return encode_mask(np.where(corner, share >= 128, share > 128))
 
 
 def _composed(rng, config, scene, canvas, identities):

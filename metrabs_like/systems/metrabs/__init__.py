@@ -6,6 +6,7 @@ References:
   uncertainty).
 """
 
+from metrabs_like.systems.metrabs.canonical import surface_to_canonical
 from metrabs_like.systems.metrabs.codec import decode, encode_targets
 from metrabs_like.systems.metrabs.config import Config, tiny_config
 from metrabs_like.systems.metrabs.decoding import (
@@ -51,5 +52,6 @@ __all__ = [
     "preset_names",
     "reconstruct_absolute",
     "save_preset",
+    "surface_to_canonical",
     "tiny_config",
 ]

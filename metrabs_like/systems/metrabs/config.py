@@ -19,6 +19,7 @@ from metrabs_like.losses.metric3d import Metric3DLossConfig
 
 _STRIDES = (8, 16, 32)
 _HEADS = ("fixed", "field")
+_INTEGERS = ("depth", "n_surface_points", "field_link_dim", "field_width", "field_frequencies")
 _FIELD_SIZES = (
     "n_surface_points",
     "field_link_dim",
@@ -50,7 +51,8 @@ class Config(TracedByValue):
       head: "fixed", one convolution for the skeleton's joints, or "field", whose weights are a
         function of the canonical point, so that any point of the body can be asked for.
       body_model: "procedural" or a file of the user's (SMPL's .pkl or .npz): poses the points of
-        kind param, and places surface points on the canonical body. Only training needs it.
+        kind param, and places surface points on the canonical body. Needed where such sources
+        are read, not to use a trained model.
       n_surface_points: points of the surface per example of kinds param and dense (released code:
         1024).
       field_link_dim: channels of the features that the field's head sees (released code: 512).
@@ -112,6 +114,16 @@ class Config(TracedByValue):
     photometric: bool = True
 
     def __post_init__(self):
+        self._check_choices()
+        self._check_numbers()
+        # an unknown skeleton or root joint fails here, with the message of the lookup
+        if isinstance(self.skeleton, Mapping):
+            object.__setattr__(self, "skeleton", skeletons.Skeleton.from_dict(self.skeleton))
+        elif isinstance(self.skeleton, str) and ".json" in self.skeleton:
+            object.__setattr__(self, "skeleton", self.joints)
+        _ = self.joints, self.root_index
+
+    def _check_choices(self):
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone={self.backbone!r}: choose one of {', '.join(BACKBONES)}")
         if self.stride not in _STRIDES:
@@ -121,10 +133,14 @@ class Config(TracedByValue):
                 f"proc_side={self.proc_side}: must be a multiple of stride={self.stride}, "
                 f"at least twice as large"
             )
-        if self.depth < 2:
-            raise ValueError(f"depth={self.depth}: at least 2 depth bins are needed")
         if self.head not in _HEADS:
             raise ValueError(f"head={self.head!r}: choose one of {', '.join(_HEADS)}")
+
+    def _check_numbers(self):
+        for field in _INTEGERS:
+            _check_integer(field, getattr(self, field))
+        if self.depth < 2:
+            raise ValueError(f"depth={self.depth}: at least 2 depth bins are needed")
         for field in ("box_size_m", "width", "uncert_bias2", *_FIELD_SIZES):
             _check_number(field, getattr(self, field), is_zero_allowed=False)
         for field in (
@@ -137,12 +153,6 @@ class Config(TracedByValue):
             "heatmap_loss_factor",
         ):
             _check_number(field, getattr(self, field), is_zero_allowed=True)
-        # an unknown skeleton or root joint fails here, with the message of the lookup
-        if isinstance(self.skeleton, Mapping):
-            object.__setattr__(self, "skeleton", skeletons.Skeleton.from_dict(self.skeleton))
-        elif isinstance(self.skeleton, str) and ".json" in self.skeleton:
-            object.__setattr__(self, "skeleton", self.joints)
-        _ = self.joints, self.root_index
 
     @functools.cached_property
     def joints(self):
@@ -209,6 +219,12 @@ def tiny_config():
         absloss_start_step=10,
         photometric=False,
     )
+
+
+def _check_integer(field, value):
+    """Refuses what is no whole number."""
+    if not isinstance(value, int):
+        raise ValueError(f"{field}={value!r}: must be an integer")
 
 
 def _check_number(field, value, *, is_zero_allowed):

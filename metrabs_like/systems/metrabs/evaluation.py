@@ -16,16 +16,18 @@ def evaluate(decoded, targets, config):
     """Measures the decoded poses.
 
     Args:
-      decoded: of `decode`, for the whole batch of `prepare`.
-      targets: of `prepare`.
-      config: `Config`; relative errors refer to its root joint. Canonical points of the kinds
-        that have them count as points.
+      decoded: of `decode`.
+      targets: of `prepare`, of a batch that `decode` can take: all its kinds have canonical points,
+        or none has.
+      config: `Config`; relative errors refer to its root joint.
 
     Returns:
-      Dict name -> (sum, count). With 3D annotations those of `metrics.pose3d.pose_sums` (mpjpe_mm,
-      pa_mpjpe_mm, absolute_error_mm, pck and auc at 100 and 150 mm, mpjpe_per_joint_mm) and
-      `relative_root_depth_error`, |z - z_true| / z_true of the root, per person. With 2D
-      annotations, the 3D ones' projection included, `reprojection_error_px` (crop px).
+      Dict name -> (sum, count). With 3D annotations those of `metrics.pose3d.pose_sums` of the
+      joints (mpjpe_mm, pa_mpjpe_mm, absolute_error_mm, pck and auc at 100 and 150 mm,
+      mpjpe_per_joint_mm) and `relative_root_depth_error`, |z - z_true| / z_true of the root, per
+      person; of kind param also `surface_mpjpe_mm`, of the surface points relative to their mean.
+      With 2D annotations, the 3D ones' projection and surface points included,
+      `reprojection_error_px` (crop px).
     """
     sums, pixel_sums = {}, []
     for kind, pred in split_predictions(decoded, targets).items():
@@ -33,12 +35,26 @@ def evaluate(decoded, targets, config):
         valid = true["point_validity"]
         pixel_sums.append(pose3d.pixel_error(pred["coords2d"], true["coords2d_true"], valid))
         if kind in KINDS_3D:
-            pair = (pred["coords3d_abs"], true["coords3d_true"])
-            sums.update(pose3d.pose_sums(*pair, valid, root_index=config.root_index))
-            errors, has_root = _relative_depth_errors(*pair, valid, config.root_index)
-            sums["relative_root_depth_error"] = pose3d.sums(errors, has_root)
+            for name, (total, count) in _sums_3d(pred, true, config).items():
+                before = sums.get(name, (0.0, 0.0))
+                sums[name] = (before[0] + total, before[1] + count)
     totals, counts = zip(*pixel_sums, strict=True)
     sums["reprojection_error_px"] = (tf.add_n(totals), tf.add_n(counts))
+    return sums
+
+
+def _sums_3d(pred, true, config):
+    """Sums and counts of a kind with 3D annotations: of the joints, and of surface points."""
+    joints = slice(None, config.n_points)
+    points = pred["coords3d_abs"], true["coords3d_true"], true["point_validity"]
+    pred_joints, true_joints, valid = (value[:, joints] for value in points)
+    root = config.root_index
+    sums = pose3d.pose_sums(pred_joints, true_joints, valid, root_index=root)
+    errors, has_root = _relative_depth_errors(pred_joints, true_joints, valid, root)
+    sums["relative_root_depth_error"] = pose3d.sums(errors, has_root)
+    if "canonical_points" in true and true["canonical_points"].shape[1] != 0:
+        surface = (value[:, config.n_points :] for value in points)
+        sums["surface_mpjpe_mm"] = pose3d.pose_sums(*surface, root_index=-1)["mpjpe_mm"]
     return sums
 
 
@@ -58,7 +74,11 @@ def collect(decoded, targets, config):
       length: body height / depth for a person seen upright).
     """
     kind = next(kind for kind in KINDS_3D if kind in targets)
-    pred, true = split_predictions(decoded, targets)[kind], targets[kind]
+    joints = slice(None, config.n_points)
+    per_point = ("coords3d_true", "coords2d_true", "point_validity")
+    true = targets[kind] | {name: targets[kind][name][:, joints] for name in per_point}
+    pred = split_predictions(decoded, targets)[kind]
+    pred = {name: value[:, joints] for name, value in pred.items()}
     valid = true["point_validity"]
     pair = (pred["coords3d_abs"], true["coords3d_true"])
     errors, counted = pose3d.root_relative_errors(*pair, valid, config.root_index)

@@ -58,7 +58,8 @@ class LocalizerField(tf.keras.layers.Layer):
         frequencies = rng.normal(0, self.bandwidth, [3, self.n_frequencies])
         self.frequencies = self._weight("frequencies", frequencies, trainable=False)
         guesses = joint_guesses(self.skeleton)[self.layout.free]
-        self.joint_positions = self._weight("joint_positions", guesses)
+        # Flat: optimizers decay matrices, which would draw every joint to the pelvis.
+        self.joint_positions = self._weight("joint_positions", guesses.reshape(-1))
         n_features = 3 + 2 * self.n_frequencies
         self.kernel1 = self._random("kernel1", [n_features, self.width], 1.0 / n_features)
         self.bias1 = self._weight("bias1", np.zeros(self.width))
@@ -87,7 +88,8 @@ class LocalizerField(tf.keras.layers.Layer):
 
     def canonical_joints(self):
         """Returns the learned canonical positions of the joints, `[P, 3]`, m."""
-        return self.layout.positions(tf.convert_to_tensor(self.joint_positions))
+        numbers = tf.reshape(tf.convert_to_tensor(self.joint_positions), [-1, 3])
+        return self.layout.positions(numbers)
 
     def point_weights(self, canonical_points):
         """Returns the flat weights `[..., (C + 1) * (2 + depth)]` of points `[..., 3]`, m."""

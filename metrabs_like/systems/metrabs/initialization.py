@@ -110,7 +110,7 @@ def _copy_field(model, source_model, index_map):
     taken = source_field.canonical_joints().numpy()
     matched = index_map >= 0
     positions[matched] = taken[index_map[matched]]
-    field.joint_positions.assign(positions[field.layout.free])
+    field.joint_positions.assign(positions[field.layout.free].reshape(-1))
     return index_map
 
 

@@ -119,7 +119,7 @@ def _predictions(outputs, targets, config, step):
             tf.concat([preds[k]["coords3d_rel"] for k in group], 0),
             tf.concat([targets[k]["intrinsics"] for k in group], 0),
             tf.concat([mixes[k]["mix"] for k in group], 0),
-            tf.concat([_reference_mask(k, targets[k]["point_validity"]) for k in group], 0),
+            tf.concat([_reference_mask(k, targets[k], config) for k in group], 0),
             grid=config.grid,
             step=step,
             full_perspective_start_step=config.full_perspective_start_step,
@@ -130,9 +130,15 @@ def _predictions(outputs, targets, config, step):
     return preds
 
 
-def _reference_mask(kind, point_validity):
-    """Points that may determine the reference of the reconstruction, bool `[B, P]`."""
-    return point_validity if kind in KINDS_3D else tf.ones_like(point_validity)
+def _reference_mask(kind, targets, config):
+    """Points that may determine the reference of the reconstruction, bool `[B, P + K]`.
+
+    Where only 2D is annotated these are all joints, and the surface points that are there.
+    """
+    validity = targets["point_validity"]
+    if kind in KINDS_3D:
+        return validity
+    return validity | (tf.range(tf.shape(validity)[1]) < config.n_points)
 
 
 def _pixel_error(coords3d_abs, targets):
@@ -152,9 +158,10 @@ def _labels2d(targets):
 def _inputs_of_loss(targets, config):
     """The mapping that `losses.metric3d` expects, for one kind.
 
-    Errors refer to the root only where it is annotated: a body has no joints of other skeletons.
+    Errors refer to the root only where it is annotated, elsewhere to the mean: a data set may not
+    have the root.
     """
     root = config.root_index
-    if "canonical_points" in targets and root >= 0:
+    if root >= 0:
         root = tf.where(targets["point_validity"][:, root], root, -1)
     return {**targets, "root_index": root}

@@ -7,6 +7,7 @@ the model's skeleton, then the K points of the body's surface where the kind has
 import tensorflow as tf
 
 from metrabs_like import skeletons
+from metrabs_like.data.body_models import N_BETAS
 from metrabs_like.geometry import smpl
 from metrabs_like.geometry.camera import project_pose
 from metrabs_like.geometry.surface import sample_surface_points
@@ -29,14 +30,26 @@ def check_source(kind, info, config):
       config: `Config`.
 
     Raises:
-      ValueError: for surface points with a fixed head, or annotations of another body model than
-        the config's.
+      ValueError: for surface points with a fixed head, bodies without a joint of the model's,
+        annotations of another body model than the config's, or a body model of other joints.
     """
     if kind not in POINT_KINDS:
         return
     if kind == "dense":
         _check_head(config)
-    n_vertices = info.body_model.get("n_vertices", config.body.n_vertices)
+    elif config.head == "fixed" and max(skeletons.index_map(_SMPL_JOINTS, config.joints)) < 0:
+        raise ValueError(
+            f"skeleton={config.joints.name!r} has no joint of the body model, and a fixed head "
+            "learns nothing else from bodies; add smpl_24 to it, or set head='field'"
+        )
+    body = config.body
+    if body.n_joints != _SMPL_JOINTS.n_joints or body.n_betas < N_BETAS:
+        raise ValueError(
+            f"body_model={config.body_model!r} has {body.n_joints} joints and {body.n_betas} shape "
+            f"directions; parameters are stored for SMPL's {_SMPL_JOINTS.n_joints} joints and "
+            f"{N_BETAS}: give SMPL's file, not SMPL-H's or SMPL-X's"
+        )
+    n_vertices = info.body_model.get("n_vertices", body.n_vertices)
     if n_vertices != config.body.n_vertices:
         raise ValueError(
             f"the data set {info.name!r} refers to the body model {info.body_model.get('name')!r} "
