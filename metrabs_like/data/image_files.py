@@ -13,6 +13,9 @@ import tensorflow as tf
 MAX_PIXELS = 100_000_000
 """Images with more pixels are refused before they are decoded (decompression bombs; ours)."""
 
+MAX_FILE_BYTES = 512 << 20
+"""Of an image file; more than 100 megapixels take without any compression (ours)."""
+
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _NO_PAYLOAD = frozenset(range(0xD0, 0xD8)) | {0x01}
 _START_OF_SCAN = 0xDA
@@ -51,8 +54,10 @@ def confined_path(root: str, relative: str) -> str:
       The absolute path, links resolved.
 
     Raises:
-      ValueError: if the path is absolute or leaves the folder (also through a link).
+      ValueError: if the path is absolute, leaves the folder (also through a link) or holds a NUL.
     """
+    if "\0" in relative:
+        raise ValueError(f"The path {relative!r} holds a NUL, which no file name may.")
     real_root = os.path.realpath(root)
     path = os.path.realpath(os.path.join(real_root, relative))
     if os.path.isabs(relative) or os.path.commonpath([real_root, path]) != real_root:
@@ -74,13 +79,10 @@ def read_image(path: str) -> tuple[bytes, ImageHeader]:
 
     Raises:
       UnusableImage: with reason and remedy, if it is missing, of another format, truncated,
-        corrupt, too large, or turned by an EXIF tag (pixel coordinates would be ambiguous).
+        corrupt, too large, no regular file, or turned by an EXIF tag (pixel coordinates would be
+        ambiguous).
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise UnusableImage(f"cannot be read ({error.strerror})") from None
+    content = read_content(path)
     header = parse_header(content)
     if header.width * header.height > MAX_PIXELS:
         raise UnusableImage(
@@ -99,6 +101,24 @@ def read_image(path: str) -> tuple[bytes, ImageHeader]:
     except tf.errors.InvalidArgumentError:
         raise UnusableImage("is truncated or corrupt; copy it again") from None
     return content, header
+
+
+def read_content(path: str) -> bytes:
+    """Reads a regular file of bounded size; a pipe, which may never end, is not opened.
+
+    Raises:
+      UnusableImage: if it is missing, too large, or a folder, pipe or device.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UnusableImage("cannot be read (it is no regular file); put the picture in its place")
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UnusableImage(f"cannot be read ({error.strerror})") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise UnusableImage(f"has more than {MAX_FILE_BYTES} bytes; compress it")
+    return content
 
 
 def parse_header(content: bytes) -> ImageHeader:

@@ -24,14 +24,10 @@ def read_pixels(path: str) -> tuple[np.ndarray, image_files.ImageHeader]:
       uint8 `[H, W, 3]` and the header of the file.
 
     Raises:
-      image_files.UnusableImage: if it is missing, of another format, truncated, corrupt, too large
-        or turned by an EXIF tag.
+      image_files.UnusableImage: if it is missing, of another format, truncated, corrupt, too
+        large, no regular file, or turned by an EXIF tag.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise image_files.UnusableImage(f"cannot be read ({error.strerror})") from None
+    content = image_files.read_content(path)
     header = image_files.parse_header(content)
     if header.width * header.height > image_files.MAX_PIXELS or header.orientation != 1:
         raise image_files.UnusableImage(

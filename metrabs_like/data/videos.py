@@ -1,6 +1,8 @@
 """Frames of video files, read in order through OpenCV.
 
 Conventions: frames are counted from 0; pictures are uint8 BGR `[H, W, 3]`, as OpenCV writes them.
+Only AVI files are opened: other formats that FFmpeg knows are lists which name further files, also
+outside of the source folder.
 """
 
 import os
@@ -11,6 +13,10 @@ import cv2
 import numpy as np
 
 from metrabs_like.data.image_files import MAX_PIXELS, UnusableImage
+
+
+# Not all of OpenCV's: one of them reads series of pictures where a name has a pattern like %02d.
+_BACKENDS = (cv2.CAP_FFMPEG, cv2.CAP_OPENCV_MJPEG)
 
 
 class VideoHeader(NamedTuple):
@@ -74,7 +80,14 @@ def read_frames(path: str, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndar
 def _opened(path):
     if not os.path.isfile(path):
         raise UnusableImage("is missing; copy it again")
-    video = cv2.VideoCapture(path)
-    if not video.isOpened():
-        raise UnusableImage("cannot be opened as a video (damaged?); copy it again")
-    return video
+    with open(path, "rb") as file:
+        start = file.read(12)
+    if start[:4] != b"RIFF" or start[8:] != b"AVI ":
+        raise UnusableImage(
+            "cannot be opened as a video: it does not begin as an AVI file does; copy it again"
+        )
+    for backend in _BACKENDS:
+        video = cv2.VideoCapture(path, backend)
+        if video.isOpened():
+            return video
+    raise UnusableImage("cannot be opened as a video (damaged?); copy it again")

@@ -70,6 +70,23 @@ def test_oversized_images_are_refused_before_decoding(tmp_path):
         read(tmp_path, bytes(png))
 
 
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("pipe.jpg", "folder.jpg"):  # a pipe without a writer would wait for ever
+        with pytest.raises(image_files.UnusableImage, match="no regular file"):
+            image_files.read_image(str(tmp_path / name))
+
+
+def test_files_have_a_limit(tmp_path, monkeypatch):
+    content = encoded(".png")
+    monkeypatch.setattr(image_files, "MAX_FILE_BYTES", len(content))
+    assert read(tmp_path, content)[0] == content
+    monkeypatch.setattr(image_files, "MAX_FILE_BYTES", len(content) - 1)
+    with pytest.raises(image_files.UnusableImage, match="more than .* bytes"):
+        read(tmp_path, content)
+
+
 def test_paths_are_confined(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
@@ -79,6 +96,8 @@ def test_paths_are_confined(tmp_path):
     for bad in ("../secret.jpg", "/etc/passwd", "a/../../secret.jpg", "link.jpg"):
         with pytest.raises(ValueError, match="leaves the source folder"):
             image_files.confined_path(str(root), bad)
+    with pytest.raises(ValueError, match="holds a NUL"):
+        image_files.confined_path(str(root), "a\0.jpg")
 
 
 def test_intrinsics_from_fov_by_hand():

@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -37,6 +39,13 @@ def test_pixels_are_rgb(tmp_path, picture):
     assert header.format == "png"
     cv2.imwrite(path, picture[..., 0])
     np.testing.assert_array_equal(reencoding.read_pixels(path)[0][..., 2], picture[..., 0])
+
+
+def test_a_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    for read in (reencoding.read_pixels, reencoding.read_as_jpeg):
+        with pytest.raises(image_files.UnusableImage, match="no regular file"):
+            read(str(tmp_path / "a.png"))
 
 
 def test_unusable_pictures_are_refused(tmp_path, picture, monkeypatch):

@@ -56,7 +56,10 @@ def test_a_damaged_frame_does_not_shift_the_others(video):
 
 
 def test_what_is_no_video_is_refused(tmp_path, video):
-    for name, content in {"text.avi": b"no video", "empty.avi": b""}.items():
+    list_of_files = b"ffconcat version 1.0\nfile clip.avi\n"
+    header_alone = video.read_bytes()[:12]
+    contents = {"text": b"no video", "empty": b"", "list": list_of_files, "head": header_alone}
+    for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         for read in (videos.read_header, lambda path: next(videos.read_frames(path, [0]))):
             with pytest.raises(image_files.UnusableImage, match="cannot be opened"):
