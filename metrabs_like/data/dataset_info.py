@@ -43,7 +43,7 @@ class DatasetInfo:
       licence: one line on what may be done with the data.
       source: how it was made (reader and settings); a resumed run must agree with it.
       counts: n_images, n_people; n_people_param, n_people_3d, n_people_dense and n_people_2d (with
-        body parameters, at least one such point); n_skipped.
+        body parameters, at least one such point); n_people_mask (with a mask); n_skipped.
       shards: one dict a shard: file, n_images, n_bytes, sha256 ...
       skipped: `[name, reason]` of each image left out.
       body_model: `name` and `n_vertices` of the model that body parameters and surface points

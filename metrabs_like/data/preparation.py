@@ -27,7 +27,10 @@ from metrabs_like.data import dataset_info, records
 PARTIAL_NAME = "dataset.partial.json"
 LOCK_NAME = ".lock"
 _REPORT_EVERY = 16  # images between two reports of a worker to the progress bar
-_COUNTS = ("n_images", "n_people", *dataset_info.COUNT_OF_KIND.values(), "n_skipped")
+_COUNTS = (
+    *("n_images", "n_people", *dataset_info.COUNT_OF_KIND.values()),
+    *("n_people_mask", "n_skipped"),
+)
 
 Task = Callable[[int], Iterator[records.Record | records.SkippedImage]]
 
@@ -130,6 +133,7 @@ def _count(counts, record):
         person.surface is not None and len(person.surface.points2d) > 0 for person in record.people
     )
     counts["n_people_2d"] += sum(bool(person.validity2d.any()) for person in record.people)
+    counts["n_people_mask"] += sum(person.mask is not None for person in record.people)
 
 
 def _run_here(tasks, todo, output_dir, report, n_processes):
@@ -264,7 +268,7 @@ def _earlier_state(output_dir):
 
 
 def _completed(info, shards):
-    counts = {name: sum(shard[name] for shard in shards) for name in _COUNTS}
+    counts = {name: sum(shard.get(name, 0) for shard in shards) for name in _COUNTS}
     skipped = [entry for shard in shards for entry in shard["skipped"]]
     return dataclasses.replace(info, counts=counts, shards=shards, skipped=skipped)
 

@@ -44,6 +44,7 @@ def test_counts_hashes_and_content(tmp_path):
         "n_people_2d": 12,
         "n_people_param": 0,
         "n_people_dense": 0,
+        "n_people_mask": 0,
         "n_skipped": 0,
     }
     assert records.DatasetInfo.load(str(tmp_path)) == info

@@ -8,7 +8,7 @@ import pytest
 
 from metrabs_like import skeletons
 from metrabs_like.data import masks, pipeline, preparation, records
-from metrabs_like.data.readers import coco, coco_annotations, coco_pictures, coco_selection
+from metrabs_like.data.readers import coco, coco_annotations, coco_selection
 from tests.native import coco as native
 from tests.native import scene
 
@@ -123,7 +123,9 @@ def test_a_native_folder_is_read_as_it_was_written(tmp_path, pictures, rle):
     content = native.write(tmp_path, made, pictures=pictures, rle=rle)
     info, items = read_all(tmp_path)
     assert info.name == f"coco_{pictures}" and info.dropped == {}
-    assert info.expected == (38592 if pictures == "train2014" else 0)
+    assert info.expected == 0  # the log's count is that of another selection
+    expected = coco.plan(str(tmp_path), selection="posepile")[0].expected
+    assert expected == (38592 if pictures == "train2014" else 0)
     assert len(items) == 2
     for image, record in zip(content["images"], made, strict=True):
         read = items[f"{pictures}/{image['file_name']}"]
@@ -144,34 +146,14 @@ def test_a_native_folder_is_read_as_it_was_written(tmp_path, pictures, rle):
                 assert shared / both > 0.85
 
 
-def test_uncompressed_codes_and_polygons_make_masks():
-    square = [[2, 1, 6, 1, 6, 4, 2, 4]]
-    png, box = coco_pictures.encoded_mask(square, 10, 8)
-    expected = np.zeros((8, 10), bool)
-    expected[1:4, 2:6] = True
-    np.testing.assert_array_equal(masks.decode_mask(png, box, 10, 8) > 127, expected)
-    np.testing.assert_array_equal(box, [1.5, 0.5, 4, 3])
-    # Columns of 8: two empty ones and one pixel, then 3 of 8 in each of four columns.
-    counts = [17, 3, 5, 3, 5, 3, 5, 3, 36]
-    codes = {"counts": counts, "size": [8, 10]}
-    assert coco_pictures.encoded_mask(codes, 10, 8)[0] == png
-
-
-@pytest.mark.parametrize(
-    "segmentation",
-    [
-        None,
-        [],
-        [[1, 2, 3, 4]],
-        [["a", "b", "c", "d", "e", "f"]],
-        {"counts": [3, 4], "size": [100000, 100000]},
-        {"counts": [0, 5, "x"], "size": [8, 10]},
-        {"size": [8, 10]},
-        7,
-    ],
-)
-def test_a_segmentation_that_cannot_be_read_is_no_mask(segmentation):
-    assert coco_pictures.encoded_mask(segmentation, 10, 8) == (None, None)
+@pytest.mark.parametrize("far", [float("nan"), 1e30, 1e7, -1e6, "x", [[1]], None, 10**400])
+def test_a_segmentation_that_cannot_be_read_costs_the_mask_alone(folder, tmp_path, far):
+    change(folder, lambda c: c["annotations"][0].update(segmentation=[[5, 5, 30, 5, 30, 30]]))
+    change(folder, lambda c: c["annotations"][1].update(segmentation=[[5, 5, 30, 5, far, 30]]))
+    info, tasks = coco.plan(str(folder))
+    out = str(tmp_path / "out")
+    info = preparation.write_dataset(tasks, out, info, n_processes=1, progress=False)
+    assert (info.counts["n_people"], info.counts["n_people_mask"]) == (2, 1)
 
 
 def test_dropped_people_are_counted_by_reason(folder):
@@ -197,6 +179,40 @@ def test_dropped_people_are_counted_by_reason(folder):
         "people: without bbox or 17 keypoints": 1,
     }
     assert len(items) == 3
+
+
+def test_malformed_rows_are_dropped_and_counted(folder):
+    good = annotation(1, 8)
+    none = [{**good, "keypoints": bad} for bad in (5, "x" * 51, {"a": 1}, [[1]] * 51, ["1"] * 51)]
+    none += [{**good, "bbox": bad} for bad in (None, [[1], [2], [3], [4]], [1, 2, 3, 10**400])]
+    far = [{**good, "bbox": bad} for bad in ([0, 0, 1e30, 5], [-61, 0, 70, 30], [0, 0, 121, 20])]
+    far += [{**good, "keypoints": [*good["keypoints"][:-3], bad, 0, 0]} for bad in (1e30, -1e9)]
+    unlisted = ["text", 5, None, [], {}, {**good, "image_id": []}, {**good, "image_id": 1.5}]
+    unlisted += [{**good, "image_id": i} for i in (10, 11, 12, 13)]
+
+    def edit(content):
+        content["annotations"] += [*none, *far, *unlisted]
+        for i, change in enumerate(
+            [{"file_name": "a\0.jpg"}, {"file_name": "\ud800.jpg"}, {"width": 0}, {"height": 10**9}]
+        ):
+            content["images"].append({**content["images"][0], "id": 10 + i, **change})
+
+    before = collections.Counter(read_all(folder)[0].dropped)
+    change(folder, edit)
+    info, items = read_all(folder)
+    assert collections.Counter(info.dropped) - before == {
+        "images: no such file name or size can be": 4,
+        "people: their image is not listed": len(unlisted),
+        "people: without bbox or 17 keypoints": len(none),
+        "people: bbox or keypoints far outside the picture": len(far),
+    }
+    assert len(items["val2017/000000000001.jpg"].people) == 2
+
+
+def test_people_may_reach_beyond_the_picture(folder):
+    change(folder, lambda c: c["annotations"][0].update(bbox=[-60, -60, 180, 180]))
+    _, items = read_all(folder)
+    assert items["val2017/000000000001.jpg"].people[0].box.tolist() == [-60, -60, 180, 180]
 
 
 def test_empty_pictures_are_kept_on_demand(folder):
@@ -229,6 +245,9 @@ def test_the_file_names_of_2014_are_found(folder):
         (lambda c: c.pop("categories"), "categories"),
         (lambda c: c.pop("annotations"), "annotations"),
         (lambda c: c.update(images=5), "no COCO keypoint file"),
+        (lambda c: c.update(categories=5), "no COCO keypoint file"),
+        (lambda c: c["images"].append("text"), "lacks file_name"),
+        (lambda c: c["images"][0].update(width=float("inf")), "lacks file_name"),
         (lambda c: c.update(categories=[{"id": 3, "name": "dog"}]), "one category 'person'"),
         (lambda c: c["categories"][0].update(keypoints=["paw"]), "COCO's 17"),
         (lambda c: c["images"][0].pop("width"), "lacks file_name, id, width or height"),
@@ -245,6 +264,33 @@ def test_pictures_outside_the_folder_are_refused(folder):
     _, tasks = coco.plan(str(folder))
     with pytest.raises(ValueError, match="leaves the source folder"):
         list(tasks[0](0))
+
+
+@pytest.mark.parametrize(
+    "content", ["5", '"text"', "[]", '["images", "annotations", "categories"]']
+)
+def test_files_of_another_form_are_refused(folder, content):
+    (path,) = (folder / "annotations").iterdir()
+    path.write_text(content)
+    with pytest.raises(ValueError, match="no COCO keypoint file"):
+        coco.plan(str(folder))
+
+
+def test_annotations_outside_the_folder_are_refused(folder):
+    (path,) = (folder / "annotations").iterdir()
+    path.rename(folder.parent / "outside.json")
+    for name in (str(folder.parent / "outside.json"), "../../outside.json"):
+        with pytest.raises(ValueError, match="leaves the source folder"):
+            coco.plan(str(folder), annotations=name)
+    path.symlink_to(folder.parent / "outside.json")
+    with pytest.raises(ValueError, match="leaves the source folder"):
+        coco.plan(str(folder))
+    path.unlink()
+    (folder / "annotations").rename(folder.parent / "elsewhere")
+    (folder / "annotations").symlink_to(folder.parent / "elsewhere")
+    (folder.parent / "outside.json").rename(folder.parent / "elsewhere" / path.name)
+    with pytest.raises(ValueError, match="leaves the source folder"):
+        coco.plan(str(folder))
 
 
 def test_an_unknown_selection_is_refused(folder):
@@ -303,6 +349,8 @@ def test_posepile_wants_people_apart():
     assert dropped["people: overlapping others"] == 2
     far = coco_person(seen, low=(210, 0), high=(410, 100))  # 40/460 < 0.1
     assert len(coco_selection.posepile_people([one, far], collections.Counter())) == 2
+    apart = coco_person(seen, low=(180, 0), high=(380, 100))  # 70/430: 0.16
+    assert not coco_selection.posepile_people([one, apart], collections.Counter())
     # Somebody who is not well visible does not count as a neighbour.
     hidden = coco_person(limbs_first(2, 9))
     assert coco_selection.posepile_people([one, hidden], collections.Counter()) == [one]

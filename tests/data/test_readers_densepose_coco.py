@@ -57,7 +57,7 @@ def read_all(folder, **options):
 
 def test_points_by_hand(folder):
     info, (record,) = read_all(folder)
-    assert (info.name, info.kind, info.expected) == ("densepose_coco_train", "dense", 29586)
+    assert (info.name, info.kind, info.expected) == ("densepose_coco_train", "dense", 0)
     assert info.body_model == {"name": "smpl", "n_vertices": 6890}
     assert info.dropped == {"people: without DensePose": 1, "images: without a usable person": 1}
     (person,) = record.people
@@ -114,6 +114,11 @@ def test_unusable_points_are_dropped_and_counted(folder):
     ("fields", "reason"),
     [
         ({"dp_U": [0.5]}, "dp lists of unequal length"),
+        ({"dp_x": ["a", 1, 2, 3, 4]}, "dp_x, dp_y, dp_I, dp_U or dp_V is no list of numbers"),
+        ({"dp_y": [[1]] * 5}, "dp_x, dp_y, dp_I, dp_U or dp_V is no list of numbers"),
+        ({"dp_U": [10**400] * 5}, "dp_x, dp_y, dp_I, dp_U or dp_V is no list of numbers"),
+        ({"dp_x": [float("nan")] * 5}, "without a usable DensePose point"),
+        ({"bbox": [10, 10, 1e30, 40]}, "bbox or keypoints far outside the picture"),
         ({"dp_V": None}, "dp_x, dp_y, dp_I, dp_U or dp_V is no list"),
         ({"dp_I": 7}, "dp_x, dp_y, dp_I, dp_U or dp_V is no list"),
         ({"dp_I": [0] * 5}, "without a usable DensePose point"),
@@ -131,7 +136,8 @@ def test_people_without_usable_points_are_counted(folder, fields, reason):
 
 
 def test_the_selection_of_posepile(folder):
-    _, (record,) = read_all(folder, selection="posepile")
+    info, (record,) = read_all(folder, selection="posepile")
+    assert info.expected == 29586
     assert len(record.people) == 1
     keypoints = np.zeros((17, 3), int)
     keypoints[:8] = [50, 60, 2]
@@ -160,6 +166,27 @@ def test_charts_elsewhere_and_of_another_mesh(folder, tmp_path):
     charts.write_uv_processed(tmp_path / "elsewhere.mat", parts, vertices + 6890, uv)
     with pytest.raises(ValueError, match="SMPL has 6890.*--body_model"):
         densepose_coco.plan(str(folder), uv_processed=str(tmp_path / "elsewhere.mat"))
+
+
+def test_other_charts_are_another_data_set(folder, tmp_path):
+    info, tasks = densepose_coco.plan(str(folder))
+    out = str(tmp_path / "out")
+    preparation.write_dataset(tasks, out, info, n_processes=1, progress=False)
+    parts, vertices, uv = charts.toy_charts()
+    charts.write_uv_processed(folder / UV_PROCESSED, parts, vertices + 1, uv)
+    info, tasks = densepose_coco.plan(str(folder))
+    with pytest.raises(ValueError, match="its source is .*uv_processed_sha256"):
+        preparation.write_dataset(tasks, out, info, n_processes=1, progress=False)
+
+
+def test_charts_outside_the_folder_must_be_named(folder, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (folder / "annotations").rename(source / "annotations")
+    (source / "UV_data").symlink_to(folder / "UV_data")
+    with pytest.raises(ValueError, match="leaves the source folder"):
+        densepose_coco.plan(str(source))
+    densepose_coco.plan(str(source), uv_processed=str(source / UV_PROCESSED))
 
 
 def test_other_splits_have_the_pictures_of_val(tmp_path, made):

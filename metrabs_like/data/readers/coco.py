@@ -75,7 +75,7 @@ def plan(
         skeleton=COCO_17.to_dict(),
         licence=_LICENCE,
         source=source,
-        expected=EXPECTED.get(folder, 0),
+        expected=EXPECTED.get(folder, 0) if selection == "posepile" else 0,
         dropped=dict(+dropped),
     )
     tasks = coco_pictures.shard_tasks(

@@ -13,6 +13,7 @@ import numpy as np
 import tqdm
 
 from metrabs_like.data import image_files, safe_loading
+from metrabs_like.data.readers import coco_masks
 from metrabs_like.skeletons import COCO_17
 
 COCO_JOINT_NAMES = (
@@ -32,7 +33,8 @@ class CocoPerson:
     Attributes:
       box: float32 `[4]`, px.
       keypoints: float32 `[17, 3]`: x, y (px), v (0 not labelled, 1 labelled but hidden, 2 visible).
-      segmentation: polygons as float32 arrays, or a run-length code; None if there is none.
+      segmentation: polygons as float32 arrays, or a run-length code, neither of them checked; None
+        if there is none.
       more: what the reader's `convert` made of the row.
     """
 
@@ -93,7 +95,7 @@ def find(source_dir: str, annotations: str, prefix: str) -> str:
             f"source_dir = {source_dir}: {len(found)} annotation files match in {folder} "
             f"({', '.join(found) or 'none'}); name one of its {prefix}*.json."
         )
-    return image_files.confined_path(folder, found[0])
+    return image_files.confined_path(source_dir, os.path.join("annotations", found[0]))
 
 
 def load(
@@ -124,15 +126,17 @@ def load(
         content["annotations"], desc=os.path.basename(path), unit=" rows", disable=not progress
     )
     for row in rows:
-        image = images.get(row.get("image_id"))
+        row = row if isinstance(row, dict) else {}
+        image_id = row.get("image_id")
+        image = images.get(image_id) if type(image_id) is int else None
         reason = _reason_to_drop(row, image, person_id)
         if image is not None and row.get("category_id", person_id) == person_id:
             image.is_empty = False
         if reason is None:
             try:
-                image.people.append(_person(row, convert))
+                image.people.append(_person(row, image, convert))
                 continue
-            except (ValueError, TypeError) as error:
+            except ValueError as error:
                 reason = str(error)
         dropped[f"people: {reason}"] += 1
     return [images[image_id] for image_id in sorted(images)]
@@ -142,13 +146,15 @@ def _content(path):
     """The file's content with the three lists it must have."""
     try:
         content = safe_loading.load_json(path)
-        missing = {"images", "annotations", "categories"} - set(content)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is no COCO keypoint file ({error}); download it again.") from None
-    if missing or not all(isinstance(content[k], list) for k in ("images", "annotations")):
+    content = content if isinstance(content, dict) else {}
+    lists = ("images", "annotations", "categories")
+    missing = [name for name in lists if not isinstance(content.get(name), list)]
+    if missing:
         raise ValueError(
-            f"{path} is no COCO keypoint file: the lists {sorted(missing) or 'images, annotations'}"
-            " are missing; download it again, and take person_keypoints_*, not instances_*."
+            f"{path} is no COCO keypoint file: the lists {missing} are missing; download it again, "
+            "and take person_keypoints_*, not instances_*."
         )
     return content
 
@@ -171,23 +177,36 @@ def _person_category(categories, path):
 
 
 def _images(rows, path, dropped):
-    """The pictures by id; of those listed twice the first."""
+    """The pictures by id; of those listed twice the first, of impossible ones none."""
     images = {}
     for row in rows:
         try:
             image = CocoImage(
                 str(row["file_name"]), int(row["id"]), int(row["width"]), int(row["height"])
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(
                 f"{path}: the image {str(row)[:200]} lacks file_name, id, width or height "
                 f"({error!r}); download the file again."
             ) from None
         if image.image_id in images:
             dropped["images: listed twice"] += 1
+        elif not _is_possible(image):
+            dropped["images: no such file name or size can be"] += 1
         else:
             images[image.image_id] = image
     return images
+
+
+def _is_possible(image):
+    """Whether a file may have this name and a picture this size."""
+    try:
+        image.file_name.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    is_size = min(image.width, image.height) > 0
+    is_size &= image.width * image.height <= image_files.MAX_PIXELS
+    return is_size and "\0" not in image.file_name
 
 
 def _reason_to_drop(row, image, person_id):
@@ -198,18 +217,34 @@ def _reason_to_drop(row, image, person_id):
         return "of another category"
     if row.get("iscrowd"):
         return "crowd regions"
-    if len(row.get("keypoints") or ()) != N_KEYPOINT_NUMBERS or len(row.get("bbox") or ()) != 4:
-        return "without bbox or 17 keypoints"
     return None
 
 
-def _person(row, convert):
-    box = np.asarray(row["bbox"], np.float32)
-    keypoints = np.asarray(row["keypoints"], np.float32).reshape(-1, 3)
+def _person(row, image, convert):
+    """Makes a person; a ValueError's text says why the row is none."""
+    box, keypoints = (coco_masks.plain_numbers(row.get(name)) for name in ("bbox", "keypoints"))
+    if box is None or len(box) != 4 or keypoints is None or len(keypoints) != N_KEYPOINT_NUMBERS:
+        raise ValueError("without bbox or 17 keypoints")
     if not (np.isfinite(box).all() and np.isfinite(keypoints).all()):
         raise ValueError("bbox or keypoints are not finite")
-    segmentation = row.get("segmentation") or None
-    if isinstance(segmentation, list):
-        # Arrays are a tenth of the size of lists: all people wait in memory for their shard.
-        segmentation = [np.asarray(polygon, np.float32) for polygon in segmentation]
-    return CocoPerson(box, keypoints, segmentation, convert(row))
+    keypoints = keypoints.reshape(-1, 3)
+    places = np.concatenate([keypoints[:, :2].ravel(), box[:2], box[:2] + box[2:]])
+    side = max(image.width, image.height)
+    if places.min() < -side or places.max() > 2 * side:
+        raise ValueError("bbox or keypoints far outside the picture")
+    segmentation = _compact(row.get("segmentation"))
+    return CocoPerson(
+        box.astype(np.float32), keypoints.astype(np.float32), segmentation, convert(row)
+    )
+
+
+def _compact(segmentation):
+    """Lists as arrays, a tenth of the size: all people wait in memory for their shard."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    polygons = segmentation if isinstance(segmentation, list) else []
+    polygons = [coco_masks.plain_numbers(polygon) for polygon in polygons]
+    if not polygons or any(polygon is None for polygon in polygons):
+        return None
+    with np.errstate(over="ignore"):  # becomes infinite, which is no mask
+        return [polygon.astype(np.float32) for polygon in polygons]

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from metrabs_like.data import image_files, masks, records
+from metrabs_like.data import image_files, records
 from metrabs_like.data.cameras import intrinsics_from_fov
+from metrabs_like.data.readers import coco_masks
 from metrabs_like.data.readers.coco_annotations import CocoImage, CocoPerson
 
 DEFAULT_FOV_DEGREES = 55.0
@@ -76,7 +77,7 @@ def _read_shard(
 def _person(person, image, surface):
     """A person with 2D points; COCO has no 3D."""
     n_joints = len(person.keypoints)
-    mask, mask_box = encoded_mask(person.segmentation, image.width, image.height)
+    mask, mask_box = coco_masks.encoded_mask(person.segmentation, image.width, image.height)
     return records.Person(
         box=person.box,
         points3d=np.zeros((n_joints, 3), np.float32),
@@ -87,37 +88,6 @@ def _person(person, image, surface):
         mask_box=mask_box,
         surface=surface(person),
     )
-
-
-def encoded_mask(segmentation, width: int, height: int):
-    """Rasterizes a segmentation.
-
-    Args:
-      segmentation: polygons (lists of x, y, ... in px), or a run-length code `{counts, size}`,
-        compressed or not; None is none.
-      width: of the image, px.
-      height: px.
-
-    Returns:
-      `(png, mask_box)` as of `masks.encode_mask`; `(None, None)` if there is no mask or it cannot
-      be read (another size, polygons of less than three corners).
-    """
-    from pycocotools import mask as coco_mask  # here, because only these readers need it
-
-    try:
-        if isinstance(segmentation, dict):
-            if list(segmentation["size"]) != [height, width]:
-                return None, None
-            is_text = isinstance(segmentation["counts"], (str, bytes))
-            codes = segmentation if is_text else coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            polygons = [list(map(float, p)) for p in segmentation or () if len(p) >= 6]
-            if not polygons:
-                return None, None
-            codes = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-        return masks.encode_mask(coco_mask.decode(codes))
-    except (ValueError, TypeError, KeyError, IndexError):
-        return None, None
 
 
 def _picture_path(source_dir: str, folder: str, image: CocoImage) -> tuple[str, str]:

@@ -15,8 +15,13 @@ import os
 
 import numpy as np
 
-from metrabs_like.data import records
-from metrabs_like.data.readers import coco_annotations, coco_pictures, coco_selection
+from metrabs_like.data import dataset_info, image_files, records
+from metrabs_like.data.readers import (
+    coco_annotations,
+    coco_masks,
+    coco_pictures,
+    coco_selection,
+)
 from metrabs_like.data.readers.densepose_charts import N_CHARTS, N_SMPL_VERTICES, load_charts
 from metrabs_like.skeletons import COCO_17
 
@@ -79,9 +84,10 @@ def plan(
     """
     coco_selection.check_selection(selection)
     path = coco_annotations.find(source_dir, annotations, _PREFIX)
-    uv_processed = os.path.abspath(
-        uv_processed or os.path.join(source_dir, "UV_data", "UV_Processed.mat")
-    )
+    if uv_processed:
+        uv_processed = os.path.abspath(uv_processed)
+    else:
+        uv_processed = image_files.confined_path(source_dir, "UV_data/UV_Processed.mat")
     n_vertices = _n_vertices(uv_processed, body_model)
     dropped = collections.Counter()
     kept = _images(path, selection, dropped, progress)
@@ -89,6 +95,7 @@ def plan(
     source = {
         "reader": "densepose_coco",
         "annotations": os.path.basename(path),
+        "uv_processed_sha256": dataset_info.sha256_of_file(uv_processed),
         "selection": selection,
         "images_per_shard": images_per_shard,
         "seed": seed,
@@ -101,7 +108,7 @@ def plan(
         licence=_LICENCE,
         source=source,
         body_model={"name": body_model, "n_vertices": n_vertices},
-        expected=EXPECTED if split == "train" else 0,
+        expected=EXPECTED if split == "train" and selection == "posepile" else 0,
         dropped=dict(+dropped),
     )
     tasks = coco_pictures.shard_tasks(
@@ -152,12 +159,12 @@ def _dense_points(row, dropped) -> DensePoints:
     if "dp_masks" not in row:
         raise ValueError("without DensePose")
     names = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
-    lists = [row.get(name) for name in names]
-    if any(not isinstance(values, list) for values in lists):
-        raise ValueError("dp_x, dp_y, dp_I, dp_U or dp_V is no list")
+    lists = [coco_masks.plain_numbers(row.get(name)) for name in names]
+    if any(values is None for values in lists):
+        raise ValueError("dp_x, dp_y, dp_I, dp_U or dp_V is no list of numbers")
     if len({len(values) for values in lists}) != 1:
         raise ValueError("dp lists of unequal length")
-    x, y, parts, u, v = np.array(lists, np.float64)
+    x, y, parts, u, v = lists
     is_part = (parts >= 1) & (parts <= N_CHARTS) & (parts % 1 == 0)
     is_chart = (u >= 0) & (u <= 1) & (v >= 0) & (v <= 1)
     is_in_box = (x >= 0) & (x <= 256) & (y >= 0) & (y <= 256)
