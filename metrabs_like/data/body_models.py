@@ -10,7 +10,7 @@ import zipfile
 
 import numpy as np
 
-from metrabs_like.data.safe_loading import load_pickle
+from metrabs_like.data.safe_loading import as_array, load_pickle
 from metrabs_like.data.synthetic import body_model as synthetic
 from metrabs_like.geometry.body_model import BodyModel
 
@@ -142,7 +142,7 @@ def _require_keys(path, content):
 
 def _numbers(path, key, value):
     """Returns an entry as an array of finite numbers."""
-    array = np.asarray(value)
+    array = as_array(value, f"{path}: {key!r}")
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise ValueError(
             f"{path}: {key!r} is no array of finite numbers (dtype {array.dtype}); {_REMEDY}."

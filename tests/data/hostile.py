@@ -189,7 +189,7 @@ MISUSED = {
     "complex_of_text": (whole(call("builtins.complex", text("1"), b"K\x01")), "complex"),
     "ordered_dict_keys": (
         whole(call("collections.OrderedDict", b"](](]K\x01ee")),
-        "text or numbers as a key",
+        "small whole numbers as a key",
     ),
     "call_of_a_value": (whole(text("a"), b")R"), "no plain global"),
     "call_of_a_result": (whole(call("collections.OrderedDict"), b")R"), "no plain global"),

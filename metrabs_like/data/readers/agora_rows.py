@@ -14,6 +14,7 @@ import numpy as np
 
 from metrabs_like.data import image_files, plausibility, records
 from metrabs_like.data.readers import agora_cameras, body_fits, projected_people
+from metrabs_like.data.safe_loading import as_array
 from metrabs_like.skeletons import SMPL_24
 
 SMALL_SUFFIX = "_1280x720"
@@ -25,6 +26,7 @@ _COLUMNS = ("imgPath", "gt_joints_2d", "gt_joints_3d", "isValid", "occlusion")
 _SCAN_COLUMNS = ("X", "Y", "Z", "Yaw")
 _CAMERA_COLUMNS = ("camX", "camY", "camZ", "camYaw")
 _N_JOINTS = 24
+_MAX_VALUES = 10_000  # coordinates of a person's joints (ours); SMPL-X has 127 joints
 
 
 @dataclasses.dataclass
@@ -100,7 +102,7 @@ def read_row(
       ValueError: naming picture and column, if lists of people differ in length, or a path leaves
         the source folder.
     """
-    name = picture_name(os.path.basename(str(frame["imgPath"][i])))
+    name = picture_name(os.path.basename(_text(frame["imgPath"][i], "imgPath")))
     row_camera = [frame[column][i] if column in frame else 0.0 for column in _CAMERA_COLUMNS]
     view = agora_cameras.view_of(name, row_camera)
     n_people = len(frame["gt_joints_3d"][i])
@@ -120,6 +122,13 @@ def read_row(
         picture.people.append(person)
         picture.numbers.append(number)
     return picture
+
+
+def _text(value, what):
+    """Returns a text; `str` of lists within lists could be of any length."""
+    if not isinstance(value, str):
+        raise ValueError(f"{what} holds a {type(value).__name__} in place of a file's name.")
+    return value
 
 
 def _person(row, max_occlusion, name, dropped):
@@ -156,13 +165,15 @@ def _joints(row, name):
     """The first 24 joints: `[24, 3]` m and `[24, 2]` px."""
     points = []
     for column, n_dims in (("gt_joints_3d", 3), ("gt_joints_2d", 2)):
-        value = np.asarray(row[column], np.float64)
+        value = as_array(row[column], f"{name}: {column} of a person", _MAX_VALUES)
+        if value.dtype.kind not in "fiu":
+            raise ValueError(f"{name}: {column} of a person is no array of numbers.")
         if value.ndim != 2 or len(value) < _N_JOINTS or value.shape[1] != n_dims:
             raise ValueError(
                 f"{name}: {column} of a person has shape {value.shape}; expected at least "
                 f"[{_N_JOINTS}, {n_dims}]."
             )
-        points.append(value[:_N_JOINTS])
+        points.append(value[:_N_JOINTS].astype(np.float64))
     return points
 
 
@@ -174,7 +185,8 @@ def _body(frame, i, number, view, person, source_dir, dropped):
     if "kid" in frame and bool(frame["kid"][i][number]):
         dropped["bodies: kids, whose shape SMPL's betas do not describe"] += 1
         return None
-    relative = os.path.splitext(str(frame["gt_path_smpl"][i][number]))[0] + ".pkl"
+    fit_path = _text(frame["gt_path_smpl"][i][number], "gt_path_smpl")
+    relative = os.path.splitext(fit_path)[0] + ".pkl"
     fit = body_fits.load_fit(image_files.confined_path(source_dir, relative))
     if fit is None:
         dropped["bodies: the fit's file is missing"] += 1

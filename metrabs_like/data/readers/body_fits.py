@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from metrabs_like.data import body_models
-from metrabs_like.data.safe_loading import load_pickle
+from metrabs_like.data.safe_loading import as_array, load_pickle
 
 N_VERTICES_SMPL = 6890
 BODY_MODELS = ("smpl", "procedural")
 N_BETAS = 10
+_MAX_VALUES = 10_000  # in one entry (ours); SMPL-X has 165 rotations and 400 betas
 _N_BODY_VALUES = 66  # 22 joints that all of SMPL, SMPL-H and SMPL-X have
 _NAMES = {
     "root": ("global_orient", "root_pose"),
@@ -98,7 +99,7 @@ def _numbers(content, names, path):
     """The first of some entries as a flat float64 vector; None where none is there."""
     for name in names:
         if name in content:
-            value = np.asarray(content[name])
+            value = as_array(content[name], f"{path}: {name!r}", _MAX_VALUES)
             if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
                 raise ValueError(f"{path}: {name!r} is no array of finite numbers; save it again.")
             return value.astype(np.float64).ravel()

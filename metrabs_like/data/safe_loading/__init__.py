@@ -8,7 +8,16 @@ from metrabs_like.data.safe_loading.hdf5_files import load_hdf5
 from metrabs_like.data.safe_loading.json_files import load_json
 from metrabs_like.data.safe_loading.mat_files import load_mat
 from metrabs_like.data.safe_loading.npz_files import load_npz
+from metrabs_like.data.safe_loading.number_arrays import as_array
 from metrabs_like.data.safe_loading.pickles import load_pickle
 from metrabs_like.data.safe_loading.refusal import UnsafeFile
 
-__all__ = ["UnsafeFile", "load_hdf5", "load_json", "load_mat", "load_npz", "load_pickle"]
+__all__ = [
+    "UnsafeFile",
+    "as_array",
+    "load_hdf5",
+    "load_json",
+    "load_mat",
+    "load_npz",
+    "load_pickle",
+]

@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+from metrabs_like.data.safe_loading.number_arrays import as_array
+
 _MAX_SPARSE_AXIS = 1 << 24  # ours; a body model has 10^4 vertices
 
 
@@ -20,7 +22,7 @@ def build_chumpy_selection(call, context) -> np.ndarray:
     """`chumpy.reordering.Select`: the elements `idxs` of the flattened array `a`, reshaped."""
     state = _attributes(call, context)
     array = _numbers(state.get("a"), context).ravel()
-    indices = np.asarray(state.get("idxs"))
+    indices = _numbers(state.get("idxs"), context)
     if indices.dtype.kind not in "iu":
         context.refuse("holds a chumpy selection without indices")
     context.allocate(indices.size * array.itemsize)
@@ -41,14 +43,15 @@ def _attributes(call, context):
 
 def _numbers(value, context):
     """Returns an array of numbers; chumpy also wraps lists and single ones."""
-    if isinstance(value, (list, tuple, int, float)):
-        try:
-            value = np.asarray(value, np.float64)
-        except (ValueError, TypeError):
-            pass
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+    is_array = isinstance(value, np.ndarray)
+    try:
+        array = as_array(value, "a chumpy array")
+    except ValueError as error:
+        context.refuse(f"holds a chumpy array that is not of numbers ({error})")
+    if array.dtype.kind not in "fiub":
         context.refuse("holds a chumpy array that is not of numbers")
-    return value
+    context.allocate(0 if is_array else 8 * array.size)
+    return array
 
 
 def build_compressed(call, context) -> np.ndarray:
@@ -106,6 +109,7 @@ def _vector(state, name, kinds, context):
     value = state.get(name)
     if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind not in kinds:
         context.refuse(f"holds a sparse matrix without the vector {name!r}")
+    context.allocate(8 * len(value))  # also when many matrices share one vector
     return value.astype(np.int64) if kinds == "iu" else value
 
 

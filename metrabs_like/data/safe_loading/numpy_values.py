@@ -12,6 +12,7 @@ import numpy as np
 _DTYPE_CODE = re.compile(r"[<>=|]?([?bBhHiIlLqQefdgFDG]|[biufcSUaVOMm]\d{0,8})")
 _MAX_DIMS = 32
 _MAX_ITEM_BYTES = 1 << 20  # one element of a dtype (ours); people's arrays have 8
+_MAX_FIELDS = 1000  # of a structured dtype (ours)
 _DATETIME_UNIT = re.compile(r"Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as|generic")
 
 
@@ -84,10 +85,11 @@ def build_dtype(call, context) -> np.dtype:
     args = context.resolve(call.args)
     code = args[0] if args else None
     if type(code) is not str or not _DTYPE_CODE.fullmatch(code) or call.kwargs:
-        context.refuse(f"holds the unusual dtype {str(code)[:60]!r}")
+        text = code[:60] if type(code) is str else type(code).__name__
+        context.refuse(f"holds the unusual dtype {text!r}")
     state = context.resolve(call.state)
     dtype = _described_dtype(np.dtype(code), state, context)
-    if dtype.itemsize > _MAX_ITEM_BYTES:
+    if not 0 < dtype.itemsize <= _MAX_ITEM_BYTES:  # elements of no bytes: any number is free
         context.refuse(f"holds a dtype of {dtype.itemsize} bytes an element")
     return dtype
 
@@ -122,7 +124,8 @@ def _subarray_dtype(subarray, context):
 
 
 def _structured_dtype(names, fields, itemsize, context):
-    is_plain = type(names) is tuple and type(fields) is dict and set(names) == set(fields)
+    is_plain = type(names) is tuple and type(fields) is dict and len(names) <= _MAX_FIELDS
+    is_plain = is_plain and all(type(name) is str for name in names) and set(names) == set(fields)
     if not is_plain or type(itemsize) is not int or not 0 <= itemsize <= _MAX_ITEM_BYTES:
         context.refuse("holds a structured dtype with unusual fields")
     formats, offsets = [], []
@@ -134,6 +137,8 @@ def _structured_dtype(names, fields, itemsize, context):
             context.refuse("holds a structured dtype with objects in it")
         formats.append(field[0])
         offsets.append(field[1])
+    if sum(part.itemsize for part in formats) > itemsize:
+        context.refuse("holds a structured dtype whose fields overlap")
     layout = {"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize}
     return np.dtype(layout)
 

@@ -10,8 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metrabs_like.data.safe_loading.pickle_notes import is_key
+
 _MAX_COLUMNS = 10_000  # ours; AGORA has about 20
+_MAX_STATE = 100  # parts of an array of texts (ours); it has 3
 _ARROW_OFFSETS = {"string": np.dtype("<i4"), "large_string": np.dtype("<i8")}
+
+
+class RangeLabels(NamedTuple):
+    """The labels of a RangeIndex, as its bounds: written out they could be any number."""
+
+    start: int
+    stop: int
+    step: int
 
 
 class Block(NamedTuple):
@@ -36,9 +47,12 @@ def build_frame(call, context) -> dict:
         manager = state.get("_mgr", state.get("_data"))
     if not isinstance(manager, Manager) or len(manager.axes) != 2:
         context.refuse("holds a DataFrame whose state is none that pandas writes")
-    if len(manager.axes[0]) > _MAX_COLUMNS:
+    labels, rows = (_labels(axis, context) for axis in manager.axes)
+    if max(len(labels), len(manager.blocks)) > _MAX_COLUMNS:
         context.refuse(f"holds a DataFrame of more than {_MAX_COLUMNS} columns")
-    names, n_rows = list(manager.axes[0]), len(manager.axes[1])
+    names, n_rows = list(labels), len(rows)
+    if not all(map(is_key, names)):
+        context.refuse("holds a DataFrame whose columns have unusual names")
     columns = {}
     for block in manager.blocks:
         for name, values in _block_columns(block, names, n_rows, context):
@@ -54,6 +68,9 @@ def _block_columns(block, names, n_rows, context):
     if not isinstance(block, Block) or not isinstance(block.values, np.ndarray):
         context.refuse("holds a DataFrame with an unusual block")
     values = np.atleast_2d(block.values)
+    is_slice = isinstance(block.places, slice)
+    if not is_slice and not 0 <= getattr(block.places, "size", -1) <= len(names):
+        context.refuse("holds a DataFrame whose blocks lie outside of its columns")
     try:
         places = np.arange(len(names))[block.places]
     except (IndexError, ValueError, TypeError):
@@ -104,7 +121,7 @@ def build_placement(call, context):
     return np.atleast_1d(args[0]) if isinstance(args[0], int) else args[0]
 
 
-def build_index(call, context) -> list | range:
+def build_index(call, context) -> list | RangeLabels:
     """`_new_Index(class, {"data": ..., "name": ...})`: its labels."""
     args = context.resolve(call.args[1:])
     if len(args) != 1 or type(args[0]) is not dict:
@@ -114,11 +131,14 @@ def build_index(call, context) -> list | range:
         labels = described["data"]
         if not isinstance(labels, (list, np.ndarray)):
             context.refuse("holds an index whose labels are no list")
-        return list(labels) if isinstance(labels, list) else labels.tolist()
+        if isinstance(labels, list):
+            return labels
+        context.allocate(labels.nbytes + 64 * labels.size)
+        return labels.tolist()
     bounds = [described.get(name) for name in ("start", "stop", "step")]
     if not all(type(bound) is int and abs(bound) < 2**48 for bound in bounds) or not bounds[2]:
         context.refuse("holds an index without labels or range")
-    return range(*bounds)
+    return RangeLabels(*bounds)
 
 
 def build_backed_array(call, context) -> np.ndarray:
@@ -136,7 +156,8 @@ def build_string_array(call, context) -> np.ndarray:
 def _array_of_texts(state, context):
     """Finds the array in a state: a tuple with it, or a dict of attributes."""
     parts = list(state.values()) if type(state) is dict else state
-    arrays = [part for part in _sequence(parts, context) if isinstance(part, np.ndarray)]
+    parts = _sequence(parts, context)[:_MAX_STATE]
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if len(arrays) != 1 or not arrays[0].dtype.hasobject or arrays[0].ndim > 2:
         context.refuse("holds a pandas array of texts with an unusual state")
     return arrays[0]
@@ -150,8 +171,8 @@ def build_string_dtype(call, context) -> str:
 def build_arrow_type(call, context) -> np.dtype:
     """`type_for_alias("large_string")`: the type of its offsets."""
     args = context.resolve(call.args)
-    if len(args) != 1 or args[0] not in _ARROW_OFFSETS:
-        context.refuse(f"holds an Arrow column of type {str(args)[:60]}, not of texts")
+    if len(args) != 1 or type(args[0]) is not str or args[0] not in _ARROW_OFFSETS:
+        context.refuse("holds an Arrow column that is not of texts")
     return _ARROW_OFFSETS[args[0]]
 
 
@@ -184,8 +205,14 @@ def build_arrow_texts(call, context) -> np.ndarray:
     return texts
 
 
+def _labels(axis, context):
+    """The labels of an axis; a range of them is not written out."""
+    return range(*axis) if isinstance(axis, RangeLabels) else _sequence(axis, context)
+
+
 def _sequence(value, context):
-    if not isinstance(value, (list, tuple, np.ndarray, range)):
+    is_list = isinstance(value, (list, tuple)) and not isinstance(value, RangeLabels)
+    if not is_list and not isinstance(value, np.ndarray):
         context.refuse("holds a DataFrame with something unusual in place of a list")
     return value
 

@@ -2,7 +2,7 @@
 
 Conventions: a global becomes a `Name`, a call of it a `Call` that remembers arguments and state.
 Names outside the allow-list end the reading at once; the notes that remain are turned into values
-by `pickle_values`. The opcode loop is the standard library's pure-Python one, with a table that
+by `pickles`. The opcode loop is the standard library's pure-Python one, with a table that
 holds only the opcodes listed here.
 """
 
@@ -12,10 +12,13 @@ from typing import Any, NoReturn
 
 from metrabs_like.data.safe_loading.refusal import UnsafeFile, refuse
 
-MAX_OPCODES = 100_000_000
-"""Opcodes in one file: an empty dict of 64 bytes takes one byte there (ours)."""
+MAX_OPCODES = 10_000_000
+"""Opcodes in one file (ours): an array takes about 30. Besides bytes and text, as large as in the
+file, an opcode makes at most an empty set of some 200 bytes and its place in a list or in the memo
+of some 100; so the notes take at most about 3 GB."""
 
 ATOMS = (str, bytes, int, float, bool, type(None), complex)
+_MAX_KEY = 2**31
 _RECONSTRUCTOR = "copyreg._reconstructor"
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _PLAIN = """
@@ -33,6 +36,17 @@ _REFUSED = {
     "NEXT_BUFFER": "an out-of-band buffer",
     "READONLY_BUFFER": "an out-of-band buffer",
 }
+
+
+def is_key(value) -> bool:
+    """Tells whether a value may be a key or set member: text, bytes, None or a small whole number.
+
+    Hashing deep tuples takes long, and numbers with the same hash can be made up: each of them is
+    then compared with all others.
+    """
+    if type(value) is int:
+        return -_MAX_KEY <= value < _MAX_KEY
+    return type(value) in (str, bytes, bool, type(None))
 
 
 class Name:
@@ -164,10 +178,9 @@ class _NoteReader(pickle._Unpickler):
         return Call(name, args, kwargs)
 
     def checked_key(self, key):
-        """Returns a key of a dict or set; hashing deep or foreign objects could do harm."""
-        flat = key if type(key) is tuple else (key,)
-        if not all(type(item) in ATOMS for item in flat):
-            self.refuse("uses something else than text or numbers as a key or set member")
+        """Returns a key of a dict or set."""
+        if not is_key(key):
+            self.refuse("uses something else than text or small whole numbers as a key")
         return key
 
     def fill(self, target, pairs) -> None:

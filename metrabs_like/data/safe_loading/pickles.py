@@ -9,7 +9,7 @@ import collections
 from typing import Any, NoReturn
 
 from metrabs_like.data.safe_loading import model_objects, numpy_values, pandas_frames
-from metrabs_like.data.safe_loading.pickle_notes import ATOMS, Call, Name, read_notes
+from metrabs_like.data.safe_loading.pickle_notes import ATOMS, Call, Name, is_key, read_notes
 from metrabs_like.data.safe_loading.refusal import UnsafeFile, check_size, refuse
 
 MAX_PICKLE_BYTES = 4 << 30
@@ -139,9 +139,11 @@ def _build_bytearray(call, context):
 def _build_set(call, context):
     args = context.resolve(call.args)
     items = args[0] if args else []
-    if len(args) > 1 or type(items) is not list or not all(type(item) in ATOMS for item in items):
-        context.refuse("makes a set of something else than text and numbers")
+    if len(args) > 1 or type(items) is not list:
+        context.refuse("makes a set of something else than a list")
     context.allocate(64 * len(items))
+    if not all(map(is_key, items)):
+        context.refuse("makes a set of something else than text or small whole numbers")
     return (set if call.name == "builtins.set" else frozenset)(items)
 
 
@@ -163,10 +165,11 @@ def _build_ordered_dict(call, context):
     pairs = context.resolve(call.args[0]) if call.args else []
     if len(call.args) > 1 or type(pairs) is not list or call.state is not None:
         context.refuse("makes an ordered dict of something else than pairs")
+    context.allocate(200 * len(pairs))
     made = collections.OrderedDict()
     for key, value in [*pairs, *context.resolve(call.items or {}).items()]:
-        if type(key) not in ATOMS:
-            context.refuse("uses something else than text or numbers as a key")
+        if not is_key(key):
+            context.refuse("uses something else than text or small whole numbers as a key")
         made[key] = value
     return made
 
