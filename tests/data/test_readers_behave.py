@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import cv2
 import numpy as np
@@ -6,8 +7,7 @@ import pytest
 
 from metrabs_like.data import masks, preparation
 from metrabs_like.data.people import SkippedImage
-from metrabs_like.data.readers import behave
-from metrabs_like.data.safe_loading import UnsafeFile
+from metrabs_like.data.readers import behave, counted_fits
 from metrabs_like.skeletons import BODY_25
 from tests.data import hostile
 from tests.native import behave as native
@@ -97,6 +97,9 @@ def test_pictures_masks_and_occlusion(whole, made, frame, kinect):
     middle, half = (low + high) / 2, 0.55 * (high - low)
     low = np.maximum(middle - half, -0.5)
     high = np.minimum(middle + half, [native.WIDTH - 0.5, native.HEIGHT - 0.5])
+    assert person.mask_box[1] < low[1]  # the head is above the joints
+    low = np.minimum(low, person.mask_box[:2])
+    high = np.maximum(high, person.mask_box[:2] + person.mask_box[2:])
     np.testing.assert_allclose(person.box, [*low, *(high - low)], atol=1e-2)
 
 
@@ -245,23 +248,70 @@ def test_wrong_sources_are_refused(tmp_path, made):
         read(tmp_path)
     path.write_text('{"train": []}')
     native.write(tmp_path, made[:1], n_kinects=1)
-    joints = native.frame_folder(tmp_path, 0) / "person" / "person_J3d.json"
-    joints.write_text('{"body_joints3d": [1, 2]}')
-    with pytest.raises(ValueError, match="body_joints3d = .* must be 100"):
-        read(tmp_path)
-    joints.unlink()
+    (native.frame_folder(tmp_path, 0) / "person" / "person_J3d.json").unlink()
     with pytest.raises(ValueError, match="nobody is kept"):
         read(tmp_path)
 
 
-def test_hostile_fits_are_refused(tmp_path, made):
-    native.write(tmp_path, made[:1], n_kinects=1)
-    fit = native.frame_folder(tmp_path, 0) / "person" / "fit02" / "person_fit.pkl"
-    fit.write_bytes(hostile.RUNNING["in_dict"][0])
+def test_one_damaged_annotation_costs_its_frame_alone(tmp_path, made):
+    native.write(tmp_path, [*made, made[0]], n_kinects=1)
+    joints = native.frame_folder(tmp_path, 0) / "person" / "person_J3d.json"
+    fit = native.frame_folder(tmp_path, 1) / "person" / "fit02" / "person_fit.pkl"
+    whole = fit.read_bytes()
+    reason = "frames: the file of 3D joints cannot be read; copy it again"
+    for content in ('{"body_joints3d": [1, 2]}', "{", "[]"):
+        joints.write_text(content)
+        info, items = read(tmp_path)
+        assert info.dropped == {reason: 1}
+        assert sorted(items) == [picture_name(1, 0), picture_name(2, 0)]
     hostile.TRACES.clear()
-    with pytest.raises(UnsafeFile, match="not on the allow-list"):
-        read(tmp_path)
-    assert not hostile.TRACES
+    for content in (hostile.RUNNING["in_dict"][0], whole[:-30], b"", pickle.dumps({"pose": [1]})):
+        fit.write_bytes(content)
+        info, items = read(tmp_path)
+        assert info.dropped == {reason: 1, counted_fits.UNREADABLE: 1}
+        assert items[picture_name(1, 0)].people[0].body is None
+        assert items[picture_name(2, 0)].people[0].body is not None
+    assert not hostile.TRACES and "--nofits" in counted_fits.UNREADABLE
+    assert reason in read(tmp_path, fits=False)[0].dropped
+
+
+def mask_with(path, where, value):
+    """Changes a mask, in a form that keeps every value."""
+    mask = cv2.imread(str(path), 0)
+    mask[where] = value
+    path.unlink()
+    cv2.imwrite(str(path.with_suffix(".png")), mask)
+
+
+def test_only_bright_pixels_are_the_person(tmp_path, made):
+    native.write(tmp_path, made[:1], n_kinects=1)
+    before = read(tmp_path)[1][picture_name(0, 0)].people[0].mask_box
+    path = native.frame_folder(tmp_path, 0) / "k0.person_mask.jpg"
+    mask_with(path, (slice(0, 9), slice(0, 9)), 120)
+    np.testing.assert_array_equal(read(tmp_path)[1][picture_name(0, 0)].people[0].mask_box, before)
+    mask_with(path.with_suffix(".png"), (slice(0, 9), slice(0, 9)), 130)
+    mask_box = read(tmp_path)[1][picture_name(0, 0)].people[0].mask_box
+    np.testing.assert_array_equal(mask_box[:2], [-0.5, -0.5])
+
+
+def test_where_the_person_is_seen_the_object_hides_nothing(tmp_path, made):
+    native.write(tmp_path, made[:1], n_kinects=1, object_box=OBJECT)
+    frame = native.frame_folder(tmp_path, 0)
+    assert read(tmp_path)[1][picture_name(0, 0)].people[0].occlusion > 0
+    mask_with(frame / "k0.obj_rend_mask.jpg", slice(None), 255)
+    mask_with(frame / "k0.person_mask.jpg", slice(None), 255)
+    assert read(tmp_path)[1][picture_name(0, 0)].people[0].occlusion == 0
+
+
+def test_joints_at_the_very_border(tmp_path, made):
+    native.write(tmp_path, made[:1], n_kinects=1, object_box=OBJECT)
+    _, (task,) = behave.plan(str(tmp_path), body_model="procedural")
+    person = task.args[-1][0].person
+    corner = np.nextafter([native.WIDTH - 0.5, native.HEIGHT - 0.5], 0).astype(np.float32)
+    assert corner.tolist() == [native.WIDTH - 0.5, native.HEIGHT - 0.5]
+    person.points2d[np.flatnonzero(person.validity2d)[0]] = corner
+    (record,) = task(0)
+    assert record.people[0].mask is not None
 
 
 def test_frames_outside_of_the_folder_are_refused(tmp_path, made):
@@ -270,6 +320,26 @@ def test_frames_outside_of_the_folder_are_refused(tmp_path, made):
     frame = native.frame_folder(source, 0)
     frame.rename(tmp_path / "outside")
     frame.symlink_to(tmp_path / "outside")
+    with pytest.raises(ValueError, match="leaves the source folder"):
+        read(source)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "split.json",
+        "calibs/Date01/config/0/config.json",
+        "calibs/intrinsics/0/calibration.json",
+        f"sequences/{native.SEQUENCE}/info.json",
+        f"sequences/{native.SEQUENCE}/t0001.000/person/person_J3d.json",
+        f"sequences/{native.SEQUENCE}/t0001.000/person/fit02/person_fit.pkl",
+    ],
+)
+def test_files_outside_of_the_folder_are_refused(tmp_path, made, name):
+    source = tmp_path / "source"
+    native.write(source, made[:1], n_kinects=1)
+    (source / name).rename(tmp_path / "outside")
+    (source / name).symlink_to(tmp_path / "outside")
     with pytest.raises(ValueError, match="leaves the source folder"):
         read(source)
 

@@ -52,6 +52,15 @@ def test_a_person_at_the_border():
     assert not person.points3d[2].any() and person.validity3d.tolist() == validity.tolist()
 
 
+def test_boxes_are_united_with_the_mask():
+    box = np.array([10, 20, 30, 40], np.float32)
+    assert projected_people.united_box(box, None, 64, 80).tolist() == [10, 20, 30, 40]
+    mask_box = np.array([15, 5, 20, 70], np.float32)
+    assert projected_people.united_box(box, mask_box, 64, 80).tolist() == [10, 5, 30, 70]
+    wide = np.array([-3, 30, 90, 10], np.float32)
+    assert projected_people.united_box(box, wide, 64, 80).tolist() == [-0.5, 20, 64, 40]
+
+
 @pytest.mark.parametrize("offset", [[1000.0, 0], [0, -900.0]])
 def test_nobody_in_the_picture(offset):
     points2d = np.array([[100.0, 100], [200, 300]]) + offset

@@ -2,9 +2,9 @@
 
 Conventions: 3D joints are OpenPose's 25, lifted by the data set's authors; body parameters are
 their SMPL-H fits, hands left out. 2D points are projections of the 3D joints with the rational lens
-model, the box is that of the projected joints, 1.1 times as large, cut to the picture. A person's
-occlusion is the share of their joints inside the picture that the object's mask covers and their
-own does not. The frames are those of the release with one a second.
+model, the box is that of the projected joints, 1.1 times as large, united with the mask's and cut
+to the picture. A person's occlusion is the share of their joints inside the picture that the
+object's mask covers and their own does not. The frames are those of the release with one a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import tqdm
 
 from metrabs_like.data import image_files, masks, plausibility, records, reencoding
-from metrabs_like.data.readers import behave_files, body_fits, projected_people
+from metrabs_like.data.readers import behave_files, body_fits, counted_fits, projected_people
 from metrabs_like.skeletons import BODY_25
 
 EXPECTED = 37736
@@ -62,7 +62,7 @@ def plan(
     Args:
       source_dir: folder with `split.json`, `calibs/` and `sequences/`.
       split: "train" or "test".
-      fits: read the SMPL-H fits too; those that are missing are counted.
+      fits: read the SMPL-H fits too; those that are missing or damaged are counted.
       body_model: whose parameters they are: "smpl" or "procedural".
       min_score: joints with a lower score are unknown, 0..1.
       images_per_shard: pictures per shard.
@@ -74,8 +74,8 @@ def plan(
       parameters, else "kp3d". `info.dropped` counts sequences, frames and pictures left out.
 
     Raises:
-      ValueError: if there is no sequence of the split, a calibration, pose or fit is not what it
-        should be, or a path leaves the source folder.
+      ValueError: if there is no sequence of the split, a calibration is not what it should be, or
+        a path leaves the source folder.
     """
     if split not in SPLITS:
         raise ValueError(f"split = {split!r} is unknown; choose one of {', '.join(SPLITS)}.")
@@ -140,8 +140,12 @@ def _frames(folder):
 
 def _frame_pictures(source_dir, folder, kinects, fits, min_score, dropped):
     """The pictures of one moment in which the person is seen."""
-    person_folder = image_files.confined_path(source_dir, f"{folder}/person")
-    joints = behave_files.load_joints(os.path.join(person_folder, "person_J3d.json"), min_score)
+    path = image_files.confined_path(source_dir, f"{folder}/person/person_J3d.json")
+    try:
+        joints = behave_files.load_joints(path, min_score)
+    except (ValueError, OSError):
+        dropped["frames: the file of 3D joints cannot be read; copy it again"] += 1
+        return []
     if joints is None or not np.isfinite(joints).any():
         dropped["frames: without 3D joints"] += 1
         return []
@@ -151,9 +155,8 @@ def _frame_pictures(source_dir, folder, kinects, fits, min_score, dropped):
     except ValueError:
         dropped["frames: implausible bones"] += 1
         return []
-    fit = behave_files.load_fit(person_folder) if fits else None
-    if fits and fit is None:
-        dropped["bodies: the fit's file is missing"] += 1
+    path = image_files.confined_path(source_dir, f"{folder}/person/fit02/person_fit.pkl")
+    fit = counted_fits.load_fit(path, dropped) if fits else None
     pictures = []
     for kinect in kinects:
         person = _person(joints, validity, kinect)
@@ -211,7 +214,11 @@ def _record(source_dir, picture):
             f"{kinect.width} x {kinect.height}"
         )
     mask, mask_box, occlusion = _mask_and_occlusion(source_dir, picture)
-    person = dataclasses.replace(picture.person, mask=mask, mask_box=mask_box, occlusion=occlusion)
+    size = header.width, header.height
+    box = projected_people.united_box(picture.person.box, mask_box, *size)
+    person = dataclasses.replace(
+        picture.person, box=box, mask=mask, mask_box=mask_box, occlusion=occlusion
+    )
     return records.Record(
         image_bytes=image_bytes,
         height=header.height,
@@ -233,6 +240,8 @@ def _mask_and_occlusion(source_dir, picture):
     mask, mask_box = masks.encode_mask(person)
     thing = _read_mask(source_dir, picture, "obj_rend_mask")
     points = np.rint(picture.person.points2d[picture.person.validity2d]).astype(int)
+    # Float32 rounds what is just inside the border up to it.
+    points = np.clip(points, 0, [person.shape[1] - 1, person.shape[0] - 1])
     if thing is None or not len(points):
         return mask, mask_box, 0.0
     columns, rows = points.T

@@ -1,4 +1,4 @@
-"""BEHAVE's files: splits, calibrations, poses of the Kinects, OpenPose's 3D joints, fits.
+"""BEHAVE's files: splits, calibrations, poses of the Kinects, OpenPose's 3D joints.
 
 Conventions: metres; the world is the colour camera of Kinect 1. Paths in `info.json` are relative
 to the sequence's folder and must stay inside the data set's.
@@ -14,7 +14,6 @@ import numpy as np
 
 from metrabs_like.data import image_files
 from metrabs_like.data.people import N_DISTORTION_COEFFS
-from metrabs_like.data.readers import body_fits
 from metrabs_like.data.safe_loading import load_json
 from metrabs_like.geometry.lens import fold_radius
 
@@ -57,7 +56,7 @@ def sequences(source_dir: str, split: str) -> list[str]:
     Raises:
       ValueError: if the file is missing or not what it should be.
     """
-    path = os.path.join(source_dir, "split.json")
+    path = image_files.confined_path(source_dir, "split.json")
     content = load_json(path, max_bytes=MAX_ANNOTATION_BYTES)
     names = content.get(split) if isinstance(content, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -89,22 +88,22 @@ def load_kinects(source_dir: str, sequence: str, cache: dict) -> list[Kinect]:
     numbers = list(range(kinects)) if type(kinects) is int else kinects
     if not isinstance(numbers, list) or not all(type(n) is int and 0 <= n < 16 for n in numbers):
         raise ValueError(f"{path}: kinects = {str(kinects)[:60]} is no list of numbers.")
-    paths = []
+    folders = []
     for field in ("config", "intrinsic"):
         if not isinstance(info.get(field), str):
             raise ValueError(f"{path}: {field} = {str(info.get(field))[:60]} is no path.")
-        relative = os.path.normpath(os.path.join(folder, info[field]))
-        paths.append(image_files.confined_path(source_dir, relative))
-    keys = [(number, *paths) for number in numbers]
+        folders.append(os.path.normpath(os.path.join(folder, info[field])))
+    keys = [(source_dir, number, *folders) for number in numbers]
     for key in keys:
         if key not in cache:
             cache[key] = _load_kinect(*key)
     return [cache[key] for key in keys]
 
 
-def _load_kinect(number, config_folder, intrinsic_folder):
-    camera_from_world = _load_pose(os.path.join(config_folder, f"{number}", "config.json"))
-    path = os.path.join(intrinsic_folder, f"{number}", "calibration.json")
+def _load_kinect(source_dir, number, config_folder, intrinsic_folder):
+    path = image_files.confined_path(source_dir, f"{config_folder}/{number}/config.json")
+    camera_from_world = _load_pose(path)
+    path = image_files.confined_path(source_dir, f"{intrinsic_folder}/{number}/calibration.json")
     colour = _dict(path).get("color")
     if not isinstance(colour, dict):
         raise ValueError(f"{path}: color is missing; copy the calibration again.")
@@ -158,11 +157,6 @@ def load_joints(path: str, min_score: float) -> np.ndarray | None:
     rows = _numbers(_dict(path), "body_joints3d", 100, path, finite=False).reshape(25, 4)
     is_known = np.isfinite(rows).all(axis=-1) & (rows[:, 3] >= min_score)
     return np.where(is_known[:, np.newaxis], rows[:, :3], np.nan)
-
-
-def load_fit(folder: str) -> body_fits.Fit | None:
-    """Reads the SMPL-H fit of a frame's `person` folder; None if there is none."""
-    return body_fits.load_fit(os.path.join(folder, "fit02", "person_fit.pkl"))
 
 
 def _dict(path):

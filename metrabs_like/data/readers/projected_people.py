@@ -2,7 +2,7 @@
 
 Conventions: metres in the camera frame, pixels of the (distorted) picture. 2D points are
 projections of the 3D ones, valid in front of the camera and inside the picture. The box is that of
-the projected joints, 1.1 times as large, cut to the picture.
+the projected joints, 1.1 times as large, cut to the picture; `united_box` adds what the mask shows.
 """
 
 import cv2
@@ -74,6 +74,26 @@ def person_seen(points3d, validity3d, points2d, is_seen, width, height) -> recor
         points2d=points2d.astype(np.float32),
         validity2d=is_inside,
     )
+
+
+def united_box(box, mask_box, width, height) -> np.ndarray:
+    """Unites a person's box with that of their mask: heads reach above the joints.
+
+    Args:
+      box: float `[4]`, px.
+      mask_box: float `[4]`, px; None where there is no mask.
+      width: of the picture, px.
+      height: px.
+
+    Returns:
+      float32 `[4]`, px, inside the picture.
+    """
+    if mask_box is None:
+        return np.asarray(box, np.float32)
+    low = np.minimum(box[:2], mask_box[:2])
+    high = np.maximum(box[:2] + box[2:], mask_box[:2] + mask_box[2:])
+    low, high = np.maximum(low, -0.5), np.minimum(high, [width - 0.5, height - 0.5])
+    return np.concatenate([low, high - low]).astype(np.float32)
 
 
 def shards_of(pictures: list, images_per_shard: int, seed: int) -> list[list]:
