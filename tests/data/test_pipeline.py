@@ -76,6 +76,24 @@ def test_crop_and_labels_agree(tmp_path, kind, width, extension, side):
     assert errors.max() < 0.5 and np.median(errors) < 0.12
 
 
+@pytest.mark.parametrize("change", ["partial", "full_rotation"])
+def test_labels_follow_partial_views_and_full_turns(tmp_path, change):
+    folder = toy.write_toy(tmp_path, n_shards=1, n_images=8, n_people=(1,), width=640)
+    plain, changed = (
+        next(iter(train([f"kp3d:{folder}:40:{change}={probability}"])))["kp3d"]
+        for probability in (0, 1)
+    )
+    errors = spot_errors(changed, 96)
+    assert len(errors) > 25
+    assert errors.max() < 0.5 and np.median(errors) < 0.12
+    if change == "partial":  # the same people fill more of the crop
+        focal = [sub["intrinsics"][:, 0, 0].numpy() for sub in (plain, changed)]
+        assert np.median(focal[1]) > 1.2 * np.median(focal[0])
+    else:  # some stand on their heads
+        upright = changed["crop_from_camera"][:, 1, 1].numpy()
+        assert upright.min() < -0.5 and upright.max() > 0.5
+
+
 def test_batch_has_the_promised_form(toy_dir):
     sources = [f"kp3d:{toy_dir}:3", f"kp2d:{toy_dir}:2", f"kp2d:{toy_dir}:1"]
     dataset = train(sources, skeleton=UNION)

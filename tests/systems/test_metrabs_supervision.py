@@ -158,6 +158,17 @@ def test_any_subset_of_kinds_is_a_batch(rng, kinds):
     assert np.isfinite(loss) and {name.partition("/")[0] for name in means} == set(kinds)
 
 
+@pytest.mark.parametrize("kind", ["param", "dense"])
+def test_factors_scale_their_kind(rng, kind):
+    model = metrabs.build_model(FIELD)
+    inputs, targets = metrabs.prepare({kind: make_point_batch(rng, 2, FIELD, kind)}, FIELD, SEED)
+    outputs = model(inputs, training=False)
+    name = f"loss_factor_{kind}"
+    doubled = dataclasses.replace(FIELD, **{name: 2 * getattr(FIELD, name)})
+    once, twice = (metrabs.compute_loss(outputs, targets, c, 0)[0] for c in (FIELD, doubled))
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-6)
+
+
 def test_masked_surface_points_move_neither_loss_nor_gradient(rng):
     model = metrabs.build_model(FIELD)
     part = make_point_batch(rng, 3, FIELD, "dense")

@@ -1,4 +1,4 @@
-"""The tiny metrabs model in micro-batches and on two logical CPUs; prints one JSON line."""
+"""The tiny metrabs model with a field, in micro-batches and on two CPUs; prints one JSON line."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from metrabs_like import training
 from metrabs_like.systems import metrabs
-from tests.systems.metrabs_batches import make_batch
+from tests.systems.metrabs_batches import make_batch, make_point_batch
 from tests.training import toy
 from tests.training.run_mirrored import strategies
 
@@ -18,15 +18,25 @@ CONFIG = dataclasses.replace(
     full_perspective_start_step=1,
     absloss_start_step=1,
     heatmap_loss_factor=0.3,
+    head="field",
+    field_width=16,
+    n_surface_points=5,
 )
 
 
 def ragged_batch(seed, n=4):
-    """Both kinds; from all points of a person to a fifth, so that micro-batches differ."""
+    """Three kinds; from all points of a person to a fifth, so that micro-batches differ.
+
+    Not param: which surface points it takes is drawn for each micro-batch.
+    """
     rng = np.random.default_rng(seed)
     batch = make_batch(rng, n, CONFIG, share_invalid=0.0)
-    for share, part in zip(np.linspace([1, 0.2], [0.2, 1], n).T, batch.values(), strict=True):
-        part["point_validity"] = tf.constant(rng.random((n, CONFIG.n_points)) < share[:, None])
+    batch["dense"] = make_point_batch(rng, n, CONFIG, "dense")
+    for share, part in zip(
+        np.linspace([1, 0.2, 1], [0.2, 1, 0.4], n).T, batch.values(), strict=True
+    ):
+        shape = part["point_validity"].shape
+        part["point_validity"] = tf.constant(rng.random(shape) < share[:, None])
     return batch
 
 
@@ -42,7 +52,7 @@ def frozen_model():
 
 def logs_and_weights(strategy, k):
     """Makes two updates, each in `replicas * k` parts."""
-    settings = dict(optimizer="sgd", schedule="constant", learning_rate=0.01, clip_norm=1.0)
+    settings = dict(optimizer="sgd", schedule="constant", learning_rate=0.002, clip_norm=1.0)
     config = training.TrainConfig(grad_accum_steps=k, **settings)
     with strategy.scope():
         model = frozen_model()

@@ -43,7 +43,9 @@ def test_metrabs_in_parts_and_mirrored_gives_the_single_device_numbers():
     """Real network, both annotation kinds, people with all and with few valid points."""
     results = results_of("run_mirrored_metrabs.py")
     assert results["n_replicas"] == 2
-    assert {"loss", "grad_norm", "kp3d/loss3d_abs", "kp2d/loss2d"} <= set(results["terms"])
+    assert {"loss", "grad_norm", "kp3d/loss3d_abs", "kp2d/loss2d", "dense/loss2d"} <= set(
+        results["terms"]
+    )
     for name in ("k=2", "mirrored"):
         logs, weights = results[name]
         assert logs < 1e-4 and weights < 1e-4, name
