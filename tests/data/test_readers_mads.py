@@ -207,6 +207,39 @@ def test_damaged_videos_are_skipped_and_named(tmp_path, made):
     assert all("truncated" in item.reason for item in truncated[1:])
 
 
+def test_videos_without_ground_truth_are_counted(tmp_path, made):
+    native.write(tmp_path, made[:1])
+    native.write(tmp_path, made[:1], clip="Taichi_S2")
+    folder = tmp_path / "multi_view_data" / "Taichi"
+    (folder / "Taichi_S2_GT.mat").unlink()
+    (folder / "notes.avi").write_bytes(b"")
+    info, shards = read_all(tmp_path)
+    assert info.dropped == {"videos: without ground truth": 3} and len(shards) == 3
+
+
+def test_lists_of_files_are_no_videos(tmp_path, made):
+    native.write(tmp_path / "source", made[:1])
+    video = tmp_path / "source" / "multi_view_data" / "Taichi" / "Taichi_S1_C0.avi"
+    video.rename(tmp_path / "outside.avi")
+    (video.parent / "link.avi").symlink_to(tmp_path / "outside.avi")
+    video.write_text("ffconcat version 1.0\nfile link.avi\n")
+    _, (first, *_) = read_all(tmp_path / "source")
+    assert isinstance(first[0], SkippedImage) and "as an AVI file does" in first[0].reason
+    video.unlink()
+    video.symlink_to(tmp_path / "outside.avi")
+    with pytest.raises(ValueError, match="leaves the source folder"):
+        mads.plan(str(tmp_path / "source"))
+
+
+def test_frames_are_100_mm_apart(tmp_path, made):
+    poses = native.write(tmp_path, made)
+    steps = np.arange(3)[:, np.newaxis, np.newaxis] * [0.07, 0, 0]
+    native.write_ground_truth(tmp_path, native.to_world_mm(poses[:1] + steps))
+    info, shards = read_all(tmp_path)
+    assert [record.image_id[-6:] for record in shards[0]] == ["000000", "000002"]
+    assert info.dropped == {"frames: moved too little": 3}
+
+
 def test_folders_without_clips_are_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "multi_view_data", tmp_path / "multi_view_data" / "Kata"):
         folder.mkdir(exist_ok=True)

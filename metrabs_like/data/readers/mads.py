@@ -16,6 +16,7 @@ import collections
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Iterator
 
 import cv2
@@ -65,8 +66,8 @@ def plan(
       progress: show a bar over the clips (frames/s).
 
     Returns:
-      `(info, tasks)` for `preparation.write_dataset`; `info.dropped` counts frames of all cameras
-      by reason.
+      `(info, tasks)` for `preparation.write_dataset`; `info.dropped` counts videos and frames of
+      all cameras by reason.
 
     Raises:
       ValueError: if there is no clip, a calibration is missing, or a file is of another form; if
@@ -75,7 +76,7 @@ def plan(
     dropped = collections.Counter()
     tasks = []
     with tqdm.tqdm(unit=" frames", desc="MADS", disable=not progress) as bar:
-        for ground_truth in _ground_truth_files(source_dir):
+        for ground_truth in _ground_truth_files(source_dir, dropped):
             tasks += _clip_tasks(
                 source_dir, ground_truth, min_motion_m, images_per_shard, dropped, bar
             )
@@ -97,23 +98,28 @@ def plan(
     return info, tasks
 
 
-def _ground_truth_files(source_dir):
+def _ground_truth_files(source_dir, dropped):
     """Paths `multi_view_data/<Action>/<Clip>_GT.mat`, relative to the source folder."""
     part = "multi_view_data"
     root = os.path.join(source_dir, part)
     actions = sorted(os.listdir(root)) if os.path.isdir(root) else []
-    found = [
+    files = [
         f"{part}/{action}/{name}"
         for action in actions
         if os.path.isdir(os.path.join(root, action))
         for name in sorted(os.listdir(os.path.join(root, action)))
-        if name.endswith("_GT.mat")
     ]
+    found = [name for name in files if name.endswith("_GT.mat")]
     if not found:
         raise ValueError(
             f"source_dir = {source_dir}: there is no {part}/<Action>/<Clip>_GT.mat in it; name the "
             f"folder that holds MADS' {part}."
         )
+    clips = {name.removesuffix("_GT.mat") for name in found}
+    videos_of = [re.fullmatch(r"(.*)_C\d+\.avi", name) for name in files]
+    dropped["videos: without ground truth"] += sum(
+        video is not None and video[1] not in clips for video in videos_of
+    )
     return found
 
 
