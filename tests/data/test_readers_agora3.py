@@ -3,12 +3,17 @@ import pickle
 
 import cv2
 import numpy as np
+import pandas
 import pytest
 
 from metrabs_like.data import masks, preparation
 from metrabs_like.data.image_files import parse_header
 from metrabs_like.data.people import SkippedImage
-from metrabs_like.data.readers import agora3, agora_cameras, agora_masks, agora_rows
+from metrabs_like.data.readers import (
+    agora3,
+    agora_rows,
+    counted_fits,
+)
 from metrabs_like.data.safe_loading import UnsafeFile
 from metrabs_like.skeletons import SMPL_24
 from tests.data import hostile
@@ -98,6 +103,8 @@ def test_pictures_boxes_and_masks(all_cameras, singles, i):
     middle, half = (low + high) / 2, 0.55 * (high - low)
     low = np.maximum(middle - half, -0.5 / 3)
     high = np.minimum(middle + half, np.array(SMALL) - 0.5 / 3)
+    low = np.maximum(np.minimum(low, person.mask_box[:2]), -0.5)
+    high = np.maximum(high, person.mask_box[:2] + person.mask_box[2:])
     np.testing.assert_allclose(person.box, [*low, *(high - low)], atol=0.05)
     assert person.occlusion == pytest.approx(singles[i].people[0].occlusion, abs=1e-6)
     expected = native.visible_mask(singles[i], singles[i].people[0], begin) > 0
@@ -119,21 +126,28 @@ def test_the_large_release_gives_the_same_people(tmp_path, singles):
     assert overlap(record, record.people[0], expected) > 0.93
 
 
-def test_large_masks_keep_their_place(tmp_path):
-    """A mask of 3840 px is read at a third; its box stays to a pixel where it was."""
-    name = f"{native.CAM00}_00000"
-    for number, colour in ((0, (10, 90, 200)), (1, (255, 255, 255))):
-        picture = np.zeros((2160, 3840, 3), np.uint8)
-        picture[:] = (0, 0, 255) if number == 0 else 0
-        picture[300:900, 1200:2400] = colour
-        path = native.mask_path(tmp_path, native.CAM00, name, number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    folders = agora_masks.mask_folders(str(tmp_path), "train")
-    for width, box in ((3840, [1199.5, 299.5, 1200, 600]), (1280, [399.5, 99.5, 400, 200])):
-        ((png, mask_box),) = agora_masks.read_visible_masks(str(tmp_path), folders, name, 1, width)
-        np.testing.assert_allclose(mask_box, box, atol=1e-3)
-        assert cv2.imdecode(np.frombuffer(png, np.uint8), 0).min() == 255
+@pytest.mark.parametrize("folders", [("train_0", "train_0"), ("train_0", "train_1")])
+def test_where_both_releases_are_the_large_one_is_taken(tmp_path, singles, folders):
+    (name,) = native.write(tmp_path, singles[:1])
+    native.write(tmp_path, singles[:1], small=False)
+    large, small = tmp_path / f"train_0/{name}.png", tmp_path / f"train_0/{name}_1280x720.png"
+    for path, folder in zip((large, small), folders, strict=True):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path.rename(tmp_path / folder / path.name)
+    _, items = read(tmp_path)
+    assert [record.width for record in items.values()] == [3840]
+
+
+def test_a_camera_that_no_rule_names_needs_its_columns(tmp_path, singles):
+    fixed, other = list(native.CAMERAS)[0], list(native.CAMERAS)[-1]
+    for begin in (fixed, other):
+        native.write(tmp_path, singles[-1:], names=(begin,), with_masks=False)
+        path = tmp_path / "SMPL" / "train_0_withjv.pkl"
+        pandas.read_pickle(path).drop(columns=["camX", "camYaw"]).to_pickle(path, protocol=4)
+        if begin == fixed:
+            assert read(tmp_path, fits=False)[1]
+    with pytest.raises(ValueError, match="flowers.* has no column camX, camYaw"):
+        read(tmp_path, fits=False)
 
 
 def test_masks_show_what_is_visible(tmp_path, pairs):
@@ -162,63 +176,6 @@ def test_without_masks(tmp_path, singles):
     _, items = read(tmp_path)
     (record,) = items.values()
     assert record.people[0].mask is None
-
-
-def test_colours_are_told_apart_by_overlap():
-    """A person who stands inside another's silhouette keeps their own colour."""
-    back, front = np.zeros((2, 40, 60), bool)
-    back[5:35, 5:55], front[10:30, 20:40] = True, True
-    everybody = np.full((40, 60, 3), (250, 5, 3), np.uint8)
-    everybody[back], everybody[front] = (10, 200, 30), (20, 40, 90)
-    everybody[6:8, 6:8] += 9  # within the tolerance
-    hidden = np.zeros_like(back)
-    hidden[12:14, 22:24] = True
-    seen = agora_masks._visible([back, None, front, hidden], everybody)
-    np.testing.assert_array_equal(seen[0], back & ~front)
-    np.testing.assert_array_equal(seen[2], front)
-    assert seen[1] is None and not seen[3].any()
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        (
-            "ag_trainset_3dpeople_bfh_archviz_5_10_cam02_00007",
-            "ag_trainset_3dpeople_bfh_archviz/"
-            "ag_trainset_3dpeople_bfh_archviz_5_10_mask_cam02_000007_00003.png",
-        ),
-        (
-            "ag_trainset_axyz_bfh_hdri_50mm_5_10_00123",
-            "ag_trainset_axyz_bfh_hdri/ag_trainset_axyz_bfh_hdri_50mm_5_10_mask_000123_00003.png",
-        ),
-    ],
-)
-def test_mask_names(name, expected):
-    assert agora_masks.mask_name(name, 3) == expected
-
-
-def test_camera_rule_by_hand():
-    view = agora_cameras.view_of("ag_archviz_cam00_1", (0, 0, 0, 0))
-    np.testing.assert_allclose(view.position, [-2.75, -2.65, 4.0])
-    assert (view.focal_mm, view.yaw, view.pitch) == (18, 135, 30)
-    # What stands straight ahead of a camera that looks down by 30 degrees is seen above the middle.
-    ahead = agora_cameras.View(18, (0, 0, 0), 0.0, 30.0).camera_from_world()[:3, :3] @ [0, 0, 2]
-    np.testing.assert_allclose(ahead, [0, -1, np.sqrt(3)], atol=1e-12)
-    other = agora_cameras.view_of("ag_flowers_1", (100, 200, 300, 90))
-    np.testing.assert_allclose(other.position, [2, -3 - 1.7, 1])
-    # Yaw 90: a world point to the right of the world's forward axis lies ahead.
-    right = other.camera_from_world()[:3, :3] @ [1, 0, 0]
-    np.testing.assert_allclose(right, [0, 0, 1], atol=1e-12)
-
-
-def test_fit_rule_by_hand():
-    """The body's up is the picture's up; Yaw 90 leaves its front towards the camera."""
-    view = agora_cameras.view_of("hdri", (0, 0, 0, 0))
-    matrix = view.camera_from_fit((300, 20, 170), 90.0)
-    np.testing.assert_allclose(matrix @ [0, 1, 0, 1], [0.2, -1, 3], atol=1e-12)
-    np.testing.assert_allclose(matrix @ [0, 0, 1, 1], [0.2, 0, 2], atol=1e-12)
-    turned = view.camera_from_fit((300, 20, 170), 180.0)
-    np.testing.assert_allclose(turned @ [0, 0, 1, 1], [-0.8, 0, 3], atol=1e-12)
 
 
 def shifted(scale=1.0, offset=0.0, column=None):
@@ -352,20 +309,37 @@ def test_wrong_tables_are_refused(tmp_path, singles, changes, reason):
         read(tmp_path)
 
 
-def test_fits_of_pytorch_tensors_are_refused_with_the_remedy(tmp_path, singles):
-    (name,) = native.write(tmp_path, singles[:1], with_masks=False)
+def test_one_damaged_fit_costs_its_body_alone(tmp_path, pairs):
+    (name,) = native.write(tmp_path, pairs[:1], with_masks=False)
     fit = tmp_path / "smpl_gt" / f"{name}_0.pkl"
     tensor = hostile.call("torch._utils._rebuild_tensor_v2", b"N")
-    fit.write_bytes(hostile.whole(b"}", hostile.text("betas"), tensor, b"s"))
-    with pytest.raises(UnsafeFile, match="convert its PyTorch tensors to NumPy arrays"):
-        read(tmp_path)
-    fit.write_bytes(pickle.dumps({"betas": np.zeros(10)}))
-    with pytest.raises(ValueError, match="its pose .* is missing"):
-        read(tmp_path)
-    pose = {"pose": np.zeros(71), "betas": np.zeros(10), "trans": np.zeros(3)}
-    fit.write_bytes(pickle.dumps(pose))
-    with pytest.raises(ValueError, match="the pose has 71 numbers"):
-        read(tmp_path)
+    short = {"pose": np.zeros(71), "betas": np.zeros(10), "trans": np.zeros(3)}
+    hostile.TRACES.clear()
+    for content in (
+        hostile.whole(b"}", hostile.text("betas"), tensor, b"s"),
+        hostile.RUNNING["reduce"][0],
+        pickle.dumps({"betas": np.zeros(10)}),
+        pickle.dumps(short),
+        b"",
+    ):
+        fit.write_bytes(content)
+        info, items = read(tmp_path)
+        assert info.kind == "param" and info.dropped == {counted_fits.UNREADABLE: 1}
+        first, second = items[name].people
+        assert first.body is None and first.validity3d.all() and second.body is not None
+    assert not hostile.TRACES
+    assert read(tmp_path, fits=False)[0].dropped == {}
+
+
+@pytest.mark.parametrize("path", ["SMPL/train_0_withjv.pkl", "smpl_gt/{name}_0.pkl"])
+def test_files_outside_of_the_folder_are_refused(tmp_path, singles, path):
+    source = tmp_path / "source"
+    (name,) = native.write(source, singles[:1], with_masks=False)
+    file = source / path.format(name=name)
+    file.rename(tmp_path / "outside")
+    file.symlink_to(tmp_path / "outside")
+    with pytest.raises(ValueError, match="leaves the source folder"):
+        read(source)
 
 
 def test_pictures_outside_of_the_folder_are_refused(tmp_path, singles):

@@ -1,8 +1,9 @@
 """AGORA: rendered pictures of scans with SMPL joints, body parameters, masks and occlusion.
 
 Conventions: see `agora_rows` (joints), `agora_cameras` (cameras and fits) and `agora_masks`. The
-box is that of the projected joints, 1.1 times as large, cut to the picture. Both releases are read,
-3840 x 2160 and 1280 x 720; pictures are stored as JPEG. AGORA's fits are made with gendered models;
+box is that of the projected joints, 1.1 times as large, united with the mask's and cut to the
+picture. Both releases are read, 3840 x 2160 and 1280 x 720; where both are there the large one is
+taken. Pictures are stored as JPEG. AGORA's fits are made with gendered models;
 the records do not keep the gender.
 """
 
@@ -55,7 +56,7 @@ def plan(
       source_dir: folder with `SMPL/`, the pictures' folders (`train_0/` ..., `validation/`), the
         masks' (`train_masks.../`) and the fits' as the tables name them.
       split: "train" or "validation".
-      fits: read the SMPL fits too; those that are missing are counted.
+      fits: read the SMPL fits too; those that are missing or damaged are counted.
       body_model: whose parameters they are: "smpl" or "procedural".
       jpeg_quality: of the stored pictures, 1 to 100.
       images_per_shard: pictures per shard.
@@ -67,8 +68,8 @@ def plan(
       parameters, else "kp3d". `info.dropped` counts people, bodies and pictures left out.
 
     Raises:
-      ValueError: if tables or pictures are missing, a table or fit is not what it should be, or a
-        path leaves the source folder.
+      ValueError: if tables or pictures are missing, a table is not what it should be, or a path
+        leaves the source folder.
     """
     if split not in SPLITS:
         raise ValueError(f"split = {split!r} is unknown; choose one of {', '.join(SPLITS)}.")
@@ -139,7 +140,7 @@ def _tables(source_dir, split):
 
 
 def _picture_paths(source_dir, split):
-    """The pictures of a split: name without size and extension -> path."""
+    """The pictures of a split: name without size and extension -> path; large ones win."""
     folders = sorted(os.listdir(source_dir)) if os.path.isdir(source_dir) else []
     folders = [name for name in folders if re.fullmatch(rf"{split}(_\d+)?", name)]
     paths = {}
@@ -147,7 +148,9 @@ def _picture_paths(source_dir, split):
         path = os.path.join(source_dir, folder)
         for name in sorted(os.listdir(path)) if os.path.isdir(path) else []:
             if name.lower().endswith((".png", ".jpg")):
-                paths[agora_rows.picture_name(name)] = f"{folder}/{name}"
+                key = agora_rows.picture_name(name)
+                if key not in paths or agora_rows.SMALL_SUFFIX not in name:
+                    paths[key] = f"{folder}/{name}"
     if not paths:
         raise ValueError(
             f"source_dir = {source_dir}: there are no pictures in folders {split}_<k>/ or {split}/."
@@ -184,7 +187,9 @@ def _record(source_dir, mask_folders, jpeg_quality, picture):
         people.append(
             dataclasses.replace(
                 person,
-                box=person.box * scale,
+                box=projected_people.united_box(
+                    person.box * scale, mask_box, header.width, header.height
+                ),
                 points2d=person.points2d * scale,
                 mask=mask,
                 mask_box=mask_box,

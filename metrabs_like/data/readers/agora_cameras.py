@@ -67,13 +67,18 @@ class View:
         return (self.camera_from_world() @ world_from_fit)[:3]
 
 
+def is_fixed(name: str) -> bool:
+    """Whether the name of a picture's file alone says which camera took it."""
+    return any(part in name for part in _FIXED)
+
+
 def view_of(name: str, row_camera) -> View:
     """Chooses the camera of a picture.
 
     Args:
       name: of the picture's file.
       row_camera: the row's (camX, camY, camZ, camYaw), cm and degrees; used where no rule names
-        the camera.
+        the camera, and may be None elsewhere.
 
     Returns:
       The camera.

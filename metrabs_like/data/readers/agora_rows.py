@@ -13,7 +13,7 @@ import os
 import numpy as np
 
 from metrabs_like.data import image_files, plausibility, records
-from metrabs_like.data.readers import agora_cameras, body_fits, projected_people
+from metrabs_like.data.readers import agora_cameras, counted_fits, projected_people
 from metrabs_like.data.safe_loading import as_array
 from metrabs_like.skeletons import SMPL_24
 
@@ -99,12 +99,11 @@ def read_row(
       The picture; without people if none is kept.
 
     Raises:
-      ValueError: naming picture and column, if lists of people differ in length, or a path leaves
-        the source folder.
+      ValueError: naming picture and column, if lists of people differ in length, the camera's
+        columns are missing, or a path leaves the source folder.
     """
     name = picture_name(os.path.basename(_text(frame["imgPath"][i], "imgPath")))
-    row_camera = [frame[column][i] if column in frame else 0.0 for column in _CAMERA_COLUMNS]
-    view = agora_cameras.view_of(name, row_camera)
+    view = agora_cameras.view_of(name, _row_camera(frame, i, name))
     n_people = len(frame["gt_joints_3d"][i])
     picture = Picture(path, name, view, [], [], n_people)
     for column in _COLUMNS[1:]:
@@ -129,6 +128,19 @@ def _text(value, what):
     if not isinstance(value, str):
         raise ValueError(f"{what} holds a {type(value).__name__} in place of a file's name.")
     return value
+
+
+def _row_camera(frame, i, name):
+    """The row's camera; None where the picture's name says it."""
+    if agora_cameras.is_fixed(name):
+        return None
+    missing = [column for column in _CAMERA_COLUMNS if column not in frame]
+    if missing:
+        raise ValueError(
+            f"{name}: its table has no column {', '.join(missing)}, and no rule names its camera; "
+            "download the table again."
+        )
+    return [frame[column][i] for column in _CAMERA_COLUMNS]
 
 
 def _person(row, max_occlusion, name, dropped):
@@ -187,9 +199,8 @@ def _body(frame, i, number, view, person, source_dir, dropped):
         return None
     fit_path = _text(frame["gt_path_smpl"][i][number], "gt_path_smpl")
     relative = os.path.splitext(fit_path)[0] + ".pkl"
-    fit = body_fits.load_fit(image_files.confined_path(source_dir, relative))
+    fit = counted_fits.load_fit(image_files.confined_path(source_dir, relative), dropped)
     if fit is None:
-        dropped["bodies: the fit's file is missing"] += 1
         return None
     x, y, z, yaw = (float(frame[column][i][number]) for column in _SCAN_COLUMNS)
     camera_from_body = view.camera_from_fit((x, y, z), yaw)
