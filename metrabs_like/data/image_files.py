@@ -62,8 +62,8 @@ def confined_path(root: str, relative: str) -> str:
     path = os.path.realpath(os.path.join(real_root, relative))
     if os.path.isabs(relative) or os.path.commonpath([real_root, path]) != real_root:
         raise ValueError(
-            f"The image path {relative!r} leaves the source folder {root}; "
-            "put the images inside it and write paths relative to it."
+            f"The path {relative!r} leaves the source folder {root}; "
+            "put the files inside it and write paths relative to it."
         )
     return path
 
