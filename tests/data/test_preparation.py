@@ -175,3 +175,13 @@ def test_wrong_descriptions_are_refused(tmp_path, content, words):
 def test_what_a_set_is_measured_with(usable, expected):
     counts = {COUNT_OF_KIND[kind]: 1 for kind in usable}
     assert dataclasses.replace(make_info(), counts=counts).evaluation_kind == expected
+
+
+def test_shards_of_before_masks_were_counted_are_continued(tmp_path):
+    write([make_shard, make_shard], tmp_path)
+    path = tmp_path / "dataset.json"
+    content = json.loads(path.read_text())
+    for shard in content["shards"]:
+        del shard["n_people_mask"]
+    path.write_text(json.dumps(content))
+    assert write([make_shard, make_shard], tmp_path).counts["n_people_mask"] == 0
