@@ -157,3 +157,16 @@ def test_wrong_files_are_refused(tmp_path):
     (tmp_path / "annotations.jsonl").write_text(json.dumps(custom_folder.LINE) + ",\n")
     with pytest.raises(ValueError, match="line 1 is not JSON"):
         read(tmp_path)
+
+
+def test_lines_that_are_too_deep_or_too_long(tmp_path, monkeypatch):
+    custom_folder.write_folder(tmp_path)
+    path = tmp_path / "annotations.jsonl"
+    honest = path.read_text()
+    path.write_text("[" * 100_000 + "\n")
+    with pytest.raises(ValueError, match="line 1 is not JSON .*nested more than 50 deep"):
+        read(tmp_path)
+    path.write_text(honest.splitlines()[0] + "\n" + " " * 9000 + "\n")
+    monkeypatch.setattr(custom, "MAX_LINE_BYTES", 8000)
+    with pytest.raises(ValueError, match="line 2 has more than 8000 bytes"):
+        read(tmp_path)

@@ -69,8 +69,8 @@ BOMBS = {
         hostile.with_state(SELECT, a=b"](K\x01e", idxs=laughs(6)),
         "more numbers than",
     ),
-    "array_of_no_bytes_S": (empty_items("S0"), "dtype of 0 bytes"),
-    "array_of_no_bytes_U": (empty_items("U0"), "dtype of 0 bytes"),
+    "array_of_no_bytes_S": (empty_items("S0"), "have no bytes"),
+    "array_of_no_bytes_U": (empty_items("U0"), "have no bytes"),
     "array_of_no_bytes_V": (empty_items("V0"), "dtype of 0 bytes"),
     "index_of_no_bytes": (
         new_index("pandas.Index", data=empty_items("V0"), name=b"N"),
@@ -203,6 +203,7 @@ def test_rows_of_lists_are_counted():
         nested = [nested] * 16
     frame = {name: [[1]] for name in ("gt_joints_2d", "isValid", "occlusion")}
     frame |= {"gt_joints_3d": [[nested]], "imgPath": ["ag_trainset_3dpeople_bfh_archviz_0_0.png"]}
+    frame |= {name: [0.0] for name in ("camX", "camY", "camZ", "camYaw")}
     selection, dropped = agora_rows.Selection(), agora_rows.collections.Counter()
     with pytest.raises(ValueError, match="gt_joints_3d of a person holds more numbers"):
         agora_rows.read_row(frame, 0, "a.png", ".", selection, dropped)

@@ -77,7 +77,14 @@ def test_arrays(round_trip, name, protocol):
 def test_scalars_and_containers(round_trip, protocol):
     shared = np.arange(3.0)
     written = {
-        "scalars": [np.float32(1.5), np.int64(-3), np.bool_(True), np.str_("ä"), np.bytes_(b"x")],
+        "scalars": [
+            np.float32(1.5),
+            np.int64(-3),
+            np.bool_(True),
+            np.str_("ä"),
+            np.str_(""),
+            np.bytes_(b"x"),
+        ],
         "numbers": (1, -(2**40), 2**70, 1.5, float("inf"), True, None, 2 - 3j),
         "text": ["", "a\nb'\"\\", "äöü\U0001f600", b"", b"\x00\xff", bytearray(b"ab")],
         "sets": [{1, "a"}, frozenset((2, 3)), set()],

@@ -6,7 +6,6 @@ Conventions: docs/own_data.md describes the layout. One line is one image; metre
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Iterator
 
@@ -15,6 +14,10 @@ import numpy as np
 from metrabs_like import skeletons
 from metrabs_like.data import image_files, records
 from metrabs_like.data.readers import custom_lines
+from metrabs_like.data.safe_loading import UnsafeFile, parse_json
+
+MAX_LINE_BYTES = 4 << 20
+"""Longest line of the annotations (ours); a person's takes about 1 kB."""
 
 
 def plan(
@@ -82,7 +85,12 @@ def _index(path):
     offsets, has_3d, position = [], False, 0
     try:
         with open(path, "rb") as file:
-            for line in file:
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                if len(line) > MAX_LINE_BYTES:
+                    raise ValueError(
+                        f"{path}: line {len(offsets) + 1} has more than {MAX_LINE_BYTES} bytes; "
+                        "write one JSON object for each image on a line of its own."
+                    )
                 offsets.append(position if line.strip() else None)
                 has_3d = has_3d or b'"points3d_m"' in line
                 position += len(line)
@@ -110,8 +118,8 @@ def _read_shard(
 def _read_line(text, where, source_dir, skeleton, name):
     """Turns one line into a record, or into a skipped image."""
     try:
-        content = json.loads(text)
-    except ValueError as error:
+        content = parse_json(text, where, max_bytes=MAX_LINE_BYTES)
+    except UnsafeFile as error:
         raise ValueError(
             f"{where} is not JSON ({error}); one object a line, no commas between."
         ) from None

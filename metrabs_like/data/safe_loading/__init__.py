@@ -5,7 +5,7 @@ Pickles, MATLAB, HDF5, JSON and npz files. Each loader has limits (named constan
 """
 
 from metrabs_like.data.safe_loading.hdf5_files import load_hdf5
-from metrabs_like.data.safe_loading.json_files import load_json
+from metrabs_like.data.safe_loading.json_files import load_json, parse_json
 from metrabs_like.data.safe_loading.mat_files import load_mat
 from metrabs_like.data.safe_loading.npz_files import load_npz
 from metrabs_like.data.safe_loading.number_arrays import as_array
@@ -20,4 +20,5 @@ __all__ = [
     "load_mat",
     "load_npz",
     "load_pickle",
+    "parse_json",
 ]

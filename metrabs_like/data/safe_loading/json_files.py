@@ -1,4 +1,8 @@
-"""`load_json`: JSON files with limits on size and depth."""
+"""`load_json`, `parse_json`: JSON with limits on size and depth.
+
+Conventions: Python's parser ends what is nested deeper than its own limit of some thousand levels;
+the lower limit of ours is checked on the parsed form, level by level.
+"""
 
 import json
 from typing import Any
@@ -6,7 +10,11 @@ from typing import Any
 from metrabs_like.data.safe_loading.refusal import check_size, refuse
 
 MAX_JSON_BYTES = 2 << 30
-"""COCO's largest annotation file has 0.5 GB; the parsed form takes some ten times that."""
+"""COCO's largest annotation file has 0.5 GB; the parsed form takes some ten times that, of empty
+objects thirty times."""
+
+MAX_TEXT_BYTES = 64 << 20
+"""Largest text for `parse_json`, such as a line of a file (ours)."""
 
 MAX_JSON_DEPTH = 50
 """Lists and objects inside each other; COCO has 5 (ours)."""
@@ -29,15 +37,39 @@ def load_json(
       UnsafeFile: if it is too large or too deep, or no JSON.
       ValueError: if the file is missing.
     """
-    check_size(path, max_bytes)
+    n_bytes = check_size(path, max_bytes)
+    with open(path, "rb") as file:
+        return parse_json(file.read(), path, max_bytes=n_bytes, max_depth=max_depth)
+
+
+def parse_json(
+    text: bytes, where: str, *, max_bytes: int = MAX_TEXT_BYTES, max_depth: int = MAX_JSON_DEPTH
+) -> Any:
+    """Parses JSON.
+
+    Args:
+      text: in UTF-8.
+      where: file, or file and line, for the messages.
+      max_bytes: longest text.
+      max_depth: deepest nesting of lists and objects.
+
+    Returns:
+      The content, as of `load_json`.
+
+    Raises:
+      UnsafeFile: if it is too long or too deep, or no JSON.
+    """
+    if len(text) > max_bytes:
+        refuse(where, f"has more than max_bytes = {max_bytes}", "pass a larger limit")
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = json.loads(text.decode("utf-8"))
     except RecursionError:
-        _refuse_depth(path, max_depth)
+        _refuse_depth(where, max_depth)
+    except MemoryError:
+        refuse(where, "asks for more memory than there is", "do not use it")
     except ValueError as error:
-        refuse(path, f"is no JSON ({str(error)[:200]})", "copy it again")
-    _check_depth(content, path, max_depth)
+        refuse(where, f"is no JSON ({str(error)[:200]})", "copy it again")
+    _check_depth(content, where, max_depth)
     return content
 
 

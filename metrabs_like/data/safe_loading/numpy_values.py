@@ -62,6 +62,8 @@ def make_array(shape, dtype, order, data, context) -> np.ndarray:
     if not isinstance(dtype, np.dtype) or not _is_shape(shape):
         context.refuse("holds an array with a strange shape or dtype")
     n_items = math.prod(shape)
+    if not dtype.itemsize and n_items > 1:  # any number of them would be free in the file
+        context.refuse("holds an array whose elements have no bytes")
     if dtype == np.dtype(object):
         if type(data) is not list or len(data) != n_items:
             context.refuse("holds an object array whose list does not fill its shape")
@@ -89,7 +91,8 @@ def build_dtype(call, context) -> np.dtype:
         context.refuse(f"holds the unusual dtype {text!r}")
     state = context.resolve(call.state)
     dtype = _described_dtype(np.dtype(code), state, context)
-    if not 0 < dtype.itemsize <= _MAX_ITEM_BYTES:  # elements of no bytes: any number is free
+    is_empty = not dtype.itemsize and dtype.kind not in "SU"  # NumPy's empty text has none
+    if is_empty or dtype.itemsize > _MAX_ITEM_BYTES:
         context.refuse(f"holds a dtype of {dtype.itemsize} bytes an element")
     return dtype
 
