@@ -1,5 +1,7 @@
 """Tampered HDF5 files are refused, as HDF5 and as MATLAB 7.3."""
 
+import zlib
+
 import h5py
 import numpy as np
 import pytest
@@ -67,6 +69,40 @@ def huge_chunk(file, _):
     ] = 1
 
 
+def chunk_of_a_bomb(file, _):
+    """A chunk that inflates to 4000 times its size, packed in more than itself."""
+    chunk = file.create_dataset("x", (1024,), "u1", chunks=(1024,), compression="gzip")
+    chunk.id.write_direct_chunk((0,), zlib.compress(bytes(1 << 28)))
+
+
+def large_chunk_of_a_bomb(file, _):
+    """A chunk that is packed in a tenth of its size and inflates to 100 times it."""
+    made = file.create_dataset(
+        "x", (1 << 20,), "u1", chunks=(1 << 20,), compression="gzip", fletcher32=True
+    )
+    made.id.write_direct_chunk((0,), zlib.compress(bytes(100 << 20)))
+
+
+def chunk_of_no_stream(file, _):
+    chunk = file.create_dataset("x", (1 << 20,), "u1", chunks=(1 << 20,), compression="gzip")
+    chunk.id.write_direct_chunk((0,), bytes(1 << 17))
+
+
+def unpacked_chunk(file, _):
+    """The mask says that the chunk skips its filter, but it is longer than it should be."""
+    chunk = file.create_dataset("x", (1 << 20,), "u1", chunks=(1 << 20,), compression="gzip")
+    chunk.id.write_direct_chunk((0,), bytes((1 << 20) + 1000), filter_mask=1)
+
+
+def filter_twice(file, _):
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((1024,))
+    properties.set_deflate(9)
+    properties.set_deflate(9)
+    space = h5py.h5s.create_simple((1024,))
+    h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_UINT8, space, properties)
+
+
 def plugin_filter(file, _):
     file.create_dataset("packed", data=np.arange(100), chunks=(10,), compression="lzf")
 
@@ -108,6 +144,11 @@ TAMPERED = {
     unstored_shape: "of which 0 are stored",
     absurd_ratio: "are stored",
     huge_chunk: "in chunks of 536870912 bytes for 1",
+    chunk_of_a_bomb: "more into a chunk of '/x' than its 1024 bytes",
+    large_chunk_of_a_bomb: "more into a chunk of '/x' than its 1048576 bytes",
+    chunk_of_no_stream: "more into a chunk",
+    unpacked_chunk: "more into a chunk",
+    filter_twice: "with the filters",
     plugin_filter: "filters",
     text_of_any_length: "unusual type",
     region: "unusual type",
@@ -133,6 +174,26 @@ def test_tampered_files_are_refused(tmp_path, tamper):
         load_mat(matlab.path)
 
 
+def test_honest_packed_chunks_are_read(tmp_path, rng):
+    """Large ones with every order of the filters, one that is no smaller for its packing."""
+    noise = rng.integers(0, 256, 1 << 20).astype(np.uint8)
+    steps = np.arange(1 << 18)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, values in {"noise": noise, "steps": steps}.items():
+            for i, options in enumerate(({}, {"shuffle": True}, {"fletcher32": True})):
+                chunks = (1 << 18,)
+                kwargs = {"data": values, "chunks": chunks, "compression": "gzip", **options}
+                file.create_dataset(f"{name}{i}", **kwargs)
+        masked = file.create_dataset(
+            "masked", (1 << 20,), "u1", chunks=(1 << 20,), compression="gzip"
+        )
+        masked.id.write_direct_chunk((0,), noise.tobytes(), filter_mask=1)
+    read = load_hdf5(str(tmp_path / "a.h5"))
+    assert len(read) == 7
+    for name, array in read.items():
+        np.testing.assert_array_equal(array, steps if "steps" in name else noise)
+
+
 def test_the_sum_of_all_arrays_is_limited(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for i in range(4):
@@ -147,6 +208,13 @@ def cell_of_itself(matlab):
     cells.attrs["MATLAB_class"] = np.bytes_("cell")
     cells[0, 0] = cells.ref
     matlab.file["x"] = cells
+
+
+def one_cell_again_and_again(matlab):
+    """A file of few bytes: the references are packed."""
+    cells = np.full((20_000, 1), matlab.reference(np.ones((1, 1))), object)
+    made = matlab.file.create_dataset("x", data=cells, dtype=h5py.ref_dtype, compression="gzip")
+    made.attrs["MATLAB_class"] = np.bytes_("cell")
 
 
 def function(matlab):
@@ -200,6 +268,7 @@ def attribute_bomb(matlab):
 
 
 TAMPERED_MATLAB = {
+    one_cell_again_and_again: "more references than objects, up to those of '/x'",
     cell_of_itself: "a cycle",
     function: "object or a function",
     an_object: "object or a function",

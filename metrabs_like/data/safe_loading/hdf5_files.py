@@ -1,8 +1,9 @@
 """HDF5 files opened read-only and checked: every object stands in the file itself, at its size.
 
 Refused: soft and external links, raw external files, virtual datasets, filters that load plugins,
-datasets whose shape is larger than the limit or than what is stored could ever decompress to, and
-cycles of groups or references.
+datasets whose shape is larger than the limit or than what is stored could ever decompress to,
+chunks that decompress to more than they should, cycles of groups or references, and references by
+the million.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from typing import NoReturn
 import h5py
 import numpy as np
 
+from metrabs_like.data.safe_loading import hdf5_chunks
 from metrabs_like.data.safe_loading.refusal import UnsafeFile, check_size, refuse
 
 MAX_HDF5_BYTES = 4 << 30
@@ -24,6 +26,11 @@ MAX_HDF5_DEPTH = 50
 MAX_HDF5_MEMBERS = 100_000
 """Links in one group (ours)."""
 
+MAX_REFERENCES = 1_000_000
+"""References in one file, of cells and structs (ours)."""
+
+_FREE_REFERENCES = 10_000  # more than these only in files with as many objects
+_OBJECT_BYTES = 64  # at least, in the file; a cell is an object of its own
 _MAX_RATIO = 1100  # deflate reaches 1032
 _FREE_BYTES = 1 << 20  # smaller arrays may be all fill value, without storage
 _CHUNK_BYTES = 1 << 24  # a chunk is unpacked whole, however small the array is
@@ -59,10 +66,11 @@ def load_hdf5(path: str, *, max_bytes: int = MAX_HDF5_BYTES) -> dict:
 @contextlib.contextmanager
 def open_checked(path: str, *, max_bytes: int = MAX_HDF5_BYTES) -> Iterator["CheckedFile"]:
     """Opens an HDF5 file for reading through `CheckedFile`; its errors become `UnsafeFile`."""
-    check_size(path, max_bytes)
+    n_bytes = check_size(path, max_bytes)
+    n_references = min(_FREE_REFERENCES + n_bytes // _OBJECT_BYTES, MAX_REFERENCES)
     try:
         with h5py.File(path, "r") as file:
-            yield CheckedFile(file, path, max_bytes)
+            yield CheckedFile(file, path, max_bytes, n_references)
     except UnsafeFile:
         raise
     except (MemoryError, RecursionError):
@@ -75,9 +83,9 @@ def open_checked(path: str, *, max_bytes: int = MAX_HDF5_BYTES) -> Iterator["Che
 class CheckedFile:
     """An open HDF5 file whose objects are checked before they are read."""
 
-    def __init__(self, file: h5py.File, path: str, max_bytes: int):
+    def __init__(self, file: h5py.File, path: str, max_bytes: int, max_references: int):
         self.root = file
-        self._path, self._n_left = path, max_bytes
+        self._path, self._n_left, self._n_references_left = path, max_bytes, max_references
         self._done, self._open = {}, set()
 
     def refuse(self, found: str) -> NoReturn:
@@ -132,6 +140,11 @@ class CheckedFile:
             self.refuse(f"holds {dataset.name!r} of the unusual type {str(dtype)[:100]}")
         if dataset.shape is None:
             return np.zeros(0, dtype)
+        if not dtype.itemsize:
+            self.refuse(f"holds {dataset.name!r}, whose elements have no bytes")
+        self._n_references_left -= dataset.size if is_reference else 0
+        if self._n_references_left < 0:
+            self.refuse(f"holds more references than objects, up to those of {dataset.name!r}")
         values = dataset[()]
         return values["real"] + 1j * values["imag"] if is_complex else np.asarray(values)
 
@@ -143,9 +156,9 @@ class CheckedFile:
             self.refuse(f"keeps {where} in another, raw file")
         if properties.get_layout() == h5py.h5d.VIRTUAL:
             self.refuse(f"makes {where} of other files (a virtual dataset)")
-        filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
-        if not filters <= _FILTERS:
-            self.refuse(f"packs {where} with the filters {sorted(filters - _FILTERS)}")
+        filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+        if not set(filters) <= _FILTERS or len(set(filters)) != len(filters):
+            self.refuse(f"packs {where} with the filters {filters}")
         n_items = math.prod(dataset.shape or ())
         n_bytes = n_items * dataset.dtype.itemsize
         n_chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize if n_items else 0
@@ -157,6 +170,8 @@ class CheckedFile:
             self.refuse(f"packs {where} in chunks of {n_chunk} bytes for {n_bytes}")
         if n_needed > _FREE_BYTES and n_needed > _MAX_RATIO * n_stored:
             self.refuse(f"declares {n_needed} bytes for {where}, of which {n_stored} are stored")
+        if filters and not hdf5_chunks.are_honest(dataset.id, n_chunk, filters):
+            self.refuse(f"packs more into a chunk of {where} than its {n_chunk} bytes")
 
     def attribute(self, found, name: str):
         """Returns a small attribute (text as `str`), or None where it is absent."""
