@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from metrabs_like.data.safe_loading import UnsafeFile, load_mat
+from metrabs_like.data.safe_loading import UnsafeFile, load_mat, mat5_checks
 from tests.data.matlab73 import MatlabFile, write_mat73
 
 NUMBERS = {
@@ -181,6 +181,11 @@ HANDMADE = {
     "announced_too_much": (struct.pack("<II", 14, 2**31), "truncated"),
     "deflate_bomb": (element(15, zlib.compress(bytes(2**24))), "decompresses to more than max"),
     "not_deflate": (element(15, b"hello"), "damaged"),
+    "million_cells": (matrix(1, (1, 1 << 20), element(14, b"") * (1 << 20)), "parts, cells and"),
+    "million_fields": (
+        matrix(2, (0, 0), element(5, struct.pack("<i", 1)), element(1, bytes(1 << 20))),
+        "parts, cells and",
+    ),
     "nested": (None, "nested more than"),
     "sparse_rows": (sparse([9, 1], [0, 1, 2]), "damaged row indices"),
     "sparse_negative_rows": (sparse([-1, 1], [0, 1, 2]), "damaged row indices"),
@@ -215,6 +220,14 @@ def test_honest_handmade_variables_are_read(tmp_path):
     path.write_bytes(HEADER5 + number + matrix(1, (1, 1), number, name=b"c"))
     read = load_mat(str(path))
     assert read["a"][0, 0] == 1 and read["c"][0, 0][0, 0] == 1
+
+
+def test_running_out_of_memory_is_a_refusal(tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(mat5_checks._Checker, "variables", fail)
+    refused(tmp_path / "a.mat", saved({"a": np.ones(3)}), "more memory than there is")
 
 
 def test_other_files_are_refused(tmp_path):

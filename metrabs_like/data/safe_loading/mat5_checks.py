@@ -20,6 +20,9 @@ _NUMBER_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
 _TEXT_BYTES = {1: 1, 2: 1, 4: 2, _UTF8: 1, 17: 2, 18: 4}
 _CLASSES = {3: "an object", 16: "a function handle", 17: "an opaque object"}
 _MAX_DEPTH = 50
+MAX_ELEMENTS = 1_000_000
+"""Parts of arrays, cells and fields in one file (ours); an empty cell of 8 bytes takes 200 here."""
+
 _REMEDY = "save only arrays, cells and structs, with -v7"
 
 
@@ -47,6 +50,8 @@ def checked_copy(content: bytes, path: str, max_bytes: int) -> tuple[bytes, bool
         body = b"".join(checker.variables(content))
     except UnsafeFile:
         raise
+    except (MemoryError, RecursionError):
+        refuse(path, "asks for more memory than there is", "do not use it")
     except (struct.error, zlib.error, ValueError) as error:
         refuse(path, f"is a damaged MATLAB file ({error})", "copy it again")
     return content[:_HEADER_BYTES] + body, checker.has_complex
@@ -57,6 +62,7 @@ class _Checker:
 
     def __init__(self, path, byte_order, max_bytes):
         self._path, self._order, self._n_left = path, byte_order, max_bytes
+        self._n_elements_left = MAX_ELEMENTS
         self.has_complex = self._is_complex = False
 
     def variables(self, content):
@@ -105,6 +111,7 @@ class _Checker:
         elements, position = [], 0
         while position < len(data):
             kind, payload, position = self._element(data, position)
+            self._take_elements(1)
             elements.append((kind, payload))
         return elements
 
@@ -148,6 +155,7 @@ class _Checker:
             if width <= 0 or name_kind != _INT8 or len(names) % width:
                 self._refuse("holds a struct with damaged field names")
             n_fields = len(names) // width
+            self._take_elements(n_fields)
         is_whole = len(contents) == n_items * n_fields and n_items <= max(len(contents), 1)
         if not is_whole or any(kind != _MATRIX for kind, _ in contents):
             found = f"declares {n_items} items of {n_fields} fields and holds {len(contents)}"
@@ -192,6 +200,11 @@ class _Checker:
         self._n_left -= n_bytes
         if self._n_left < 0:
             self._refuse("holds more data than max_bytes allows")
+
+    def _take_elements(self, n_elements):
+        self._n_elements_left -= n_elements
+        if self._n_elements_left < 0:
+            self._refuse(f"holds more than {MAX_ELEMENTS} parts, cells and fields")
 
     def _refuse(self, found):
         refuse(self._path, found, _REMEDY)
