@@ -6,11 +6,10 @@ Nothing in a file runs: pickles go through the restricted loader, npz archives h
 
 import functools
 import os
-import zipfile
 
 import numpy as np
 
-from metrabs_like.data.safe_loading import as_array, load_pickle
+from metrabs_like.data.safe_loading import as_array, load_npz, load_pickle
 from metrabs_like.data.synthetic import body_model as synthetic
 from metrabs_like.geometry.body_model import BodyModel
 
@@ -18,7 +17,7 @@ N_BETAS = 10
 """Shape directions that are kept: as many as the records' betas."""
 
 MAX_ARRAY_BYTES = 1 << 30
-"""Largest array of an npz release; SMPL-X with 400 shape directions has 100 MB (ours)."""
+"""Largest sum of an npz release's arrays (ours); SMPL-X with 400 betas has 250 MB."""
 
 _REQUIRED = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table", "f")
 _OPTIONAL = ("posedirs",)
@@ -106,37 +105,16 @@ def _read_pickle(path):
 
 def _read_npz(path):
     """Returns the known arrays of an archive; others, such as SMPL-X' dicts, stay unread."""
-    if not os.path.isfile(path):
-        raise ValueError(f"{path} does not exist; {_REMEDY}.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {m.filename.removesuffix(".npy"): m.file_size for m in archive.infolist()}
-        _require_keys(path, sizes)
-        with np.load(path, allow_pickle=False) as archive:
-            return {
-                key: _read_member(path, archive, key, sizes[key])
-                for key in (*_REQUIRED, *_OPTIONAL)
-                if key in sizes
-            }
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise ValueError(f"{path} is no whole npz archive ({error}); copy it again.") from None
-
-
-def _read_member(path, archive, key, n_bytes):
-    """Reads one array of an archive."""
-    if n_bytes > MAX_ARRAY_BYTES:
-        raise ValueError(f"{path}: {key} declares {n_bytes} bytes, more than {MAX_ARRAY_BYTES}.")
-    try:
-        return archive[key]
-    except (ValueError, MemoryError) as error:
-        raise ValueError(f"{path}: {key} is no plain array ({error}); {_REMEDY}.") from None
+    arrays = load_npz(path, names=(*_REQUIRED, *_OPTIONAL), max_bytes=MAX_ARRAY_BYTES)
+    _require_keys(path, arrays)
+    return arrays
 
 
 def _require_keys(path, content):
     """Raises ValueError that names the first key that is missing."""
     for key in _REQUIRED:
         if key not in content:
-            found = ", ".join(sorted(map(str, content))[:20]) or "nothing"
+            found = ", ".join(sorted(map(str, content))[:20]) or "no part of one"
             raise ValueError(f"{path} has no {key!r} (it has {found}); {_REMEDY}.")
 
 

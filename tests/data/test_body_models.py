@@ -132,7 +132,7 @@ def test_objects_in_an_array_are_refused(rng, tmp_path):
     arrays = smpl_arrays(rng)
     arrays["weights"] = arrays["weights"].astype(object)
     np.savez(tmp_path / "model.npz", **arrays)
-    with pytest.raises(ValueError, match="weights is no plain array"):
+    with pytest.raises(ValueError, match="Python objects.* in 'weights.npy'"):
         body_models.load_body_model(str(tmp_path / "model.npz"))
 
 
@@ -162,3 +162,21 @@ def test_a_model_is_loaded_once_until_its_file_changes(rng, tmp_path):
     second = body_models.get_body_model(str(path))
     assert second is not first
     assert (second.v_template != first.v_template).any()
+
+
+def test_the_sum_of_an_archive_is_limited(rng, tmp_path, monkeypatch):
+    """Only what is read counts; what is all zeros may not be large."""
+    arrays = smpl_arrays(rng)
+    arrays["posedirs"] *= 0  # so the archive is smaller than the arrays
+    path = str(tmp_path / "model.npz")
+    np.savez_compressed(path, **arrays, other=np.zeros(2**22))
+    n_bytes = sum(array.nbytes + 128 for array in arrays.values())
+    monkeypatch.setattr(body_models, "MAX_ARRAY_BYTES", n_bytes)
+    body_models.load_body_model(path)
+    monkeypatch.setattr(body_models, "MAX_ARRAY_BYTES", n_bytes - 1)
+    with pytest.raises(ValueError, match=f"declares {n_bytes} bytes of arrays"):
+        body_models.load_body_model(path)
+    monkeypatch.undo()
+    np.savez_compressed(path, **arrays | {"shapedirs": np.zeros((2**20, 3, 1))})
+    with pytest.raises(ValueError, match="in 'shapedirs.npy', of which"):
+        body_models.load_body_model(path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metrabs_like.data.image_files import confined_path
-from metrabs_like.data.safe_loading import UnsafeFile, load_json, load_npz
+from metrabs_like.data.safe_loading import UnsafeFile, load_json, load_npz, parse_json
 
 
 def test_json(tmp_path):
@@ -45,6 +45,18 @@ def test_json_bombs_are_refused(tmp_path, content, reason):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UnsafeFile, match=reason):
         load_json(str(path))
+
+
+def test_json_of_text():
+    assert parse_json(b'{"a": 1}', "a.jsonl line 1") == {"a": 1}
+    for text, reason in (
+        (b"[" * 100_000, "line 1 is refused: it is nested more than 50 deep"),
+        (b"[" * 60 + b"]" * 60, "nested more than 50 deep"),
+        (b"\xff\xfe", "no JSON"),
+        (b"[1, 2]", "more than max_bytes = 5"),
+    ):
+        with pytest.raises(UnsafeFile, match=reason):
+            parse_json(text, "a.jsonl line 1", max_bytes=5 if len(text) == 6 else 10**6)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -99,9 +111,24 @@ def test_npz_bombs_are_refused(tmp_path):
     assert os.path.getsize(path) < 20_000
     with pytest.raises(UnsafeFile, match="declares 8000128 bytes of arrays, more than max_bytes"):
         load_npz(path, max_bytes=20_000)
+    assert load_npz(path)["a"].size == 10**6  # a few MB of zeros are fine
+    np.savez_compressed(path, a=np.zeros(3 << 20), b=np.ones(2))
+    with pytest.raises(UnsafeFile, match="declares 25165952 bytes in 'a.npy', of which"):
+        load_npz(path)
+    assert list(load_npz(path, names=["b"])) == ["b"]
     np.savez(path, **{f"a{i}": np.zeros(1) for i in range(20)})
     with pytest.raises(UnsafeFile, match="20 members, more than 10"):
         load_npz(path, max_members=10)
+
+
+def test_npz_of_elements_without_bytes_is_refused(tmp_path):
+    """They would be any number in a member of 128 bytes."""
+    honest = npy(np.ones(0, "S9"))
+    bomb = honest.replace(b"'|S9'", b"'|S0'").replace(b"(0,), }", b"(1000000,), }").strip()
+    header = bomb[10:].ljust(117) + b"\n"
+    bomb = bomb[:8] + len(header).to_bytes(2, "little") + header
+    with pytest.raises(UnsafeFile, match="elements of no bytes"):
+        load_npz(archive(tmp_path / "a.npz", [("a.npy", bomb)]))
 
 
 def test_npz_with_false_headers_is_refused(tmp_path):
@@ -123,8 +150,9 @@ def test_npz_of_objects_is_refused_unread(tmp_path):
             return os.mkdir, (str(tmp_path / "pwned"),)
 
     path = str(tmp_path / "a.npz")
-    np.savez(path, a=np.array([Gadget()], object))
-    with pytest.raises(UnsafeFile, match="Python objects in 'a.npy'"):
+    np.savez(path, a=np.array([Gadget()], object), b=np.ones(2))
+    assert list(load_npz(path, names=["b", "absent"])) == ["b"]
+    with pytest.raises(UnsafeFile, match="Python objects.* in 'a.npy'"):
         load_npz(path)
     assert not (tmp_path / "pwned").exists()
     with np.load(path, allow_pickle=True) as file:  # shows that it would have run

@@ -5,6 +5,7 @@ import math
 import os
 import posixpath
 import zipfile
+from collections.abc import Collection
 
 import numpy as np
 
@@ -16,18 +17,26 @@ MAX_NPZ_BYTES = 4 << 30
 MAX_MEMBERS = 1000
 """Arrays in one archive (ours)."""
 
+_MAX_RATIO = 1000  # deflate reaches 1032, on zeros
+_FREE_BYTES = 16 << 20  # members up to this may be all zeros
 _REMEDY = "write it anew with numpy.savez"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def load_npz(
-    path: str, *, max_bytes: int = MAX_NPZ_BYTES, max_members: int = MAX_MEMBERS
+    path: str,
+    *,
+    names: Collection[str] | None = None,
+    max_bytes: int = MAX_NPZ_BYTES,
+    max_members: int = MAX_MEMBERS,
 ) -> dict[str, np.ndarray]:
-    """Reads all arrays of an npz archive; none may hold Python objects.
+    """Reads arrays of an npz archive; none of them may hold Python objects.
 
     Args:
       path: the file.
-      max_bytes: limit on the file, and on the sum of the sizes that its directory declares.
+      names: the arrays to read; None reads all. Absent ones are left out.
+      max_bytes: limit on the file, and on the sum of the arrays to read, as its directory
+        declares them.
       max_members: limit on the number of arrays.
 
     Returns:
@@ -41,11 +50,11 @@ def load_npz(
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            _check_members(members, path, max_bytes, max_members)
-            return {
-                member.filename.removesuffix(".npy"): _read_array(archive, member, path)
-                for member in members
-            }
+            _check_members(members, path, max_members)
+            wanted = {member.filename.removesuffix(".npy"): member for member in members}
+            wanted = {k: member for k, member in wanted.items() if names is None or k in names}
+            _check_sizes(wanted.values(), path, max_bytes)
+            return {k: _read_array(archive, member, path) for k, member in wanted.items()}
     except UnsafeFile:
         raise
     except (MemoryError, RecursionError):
@@ -55,14 +64,23 @@ def load_npz(
         refuse(path, f"is no whole npz archive ({text})", "copy it again")
 
 
-def _check_members(members, path, max_bytes, max_members):
-    """Checks the archive's directory; nothing is decompressed yet."""
-    if len(members) > max_members:
-        refuse(path, f"has {len(members)} members, more than {max_members}", _REMEDY)
+def _check_sizes(members, path, max_bytes):
+    """Checks how much the members that are read would take."""
     n_bytes = sum(member.file_size for member in members)
     if n_bytes > max_bytes:
         found = f"declares {n_bytes} bytes of arrays, more than max_bytes = {max_bytes}"
         refuse(path, found, "pass a larger limit if you trust it")
+    for member in members:
+        is_large = member.file_size > _FREE_BYTES
+        if is_large and member.file_size > _MAX_RATIO * member.compress_size:
+            found = f"declares {member.file_size} bytes in {member.filename[:200]!r}, of which "
+            refuse(path, f"{found}{member.compress_size} are stored", _REMEDY)
+
+
+def _check_members(members, path, max_members):
+    """Checks the archive's directory; nothing is decompressed yet."""
+    if len(members) > max_members:
+        refuse(path, f"has {len(members)} members, more than {max_members}", _REMEDY)
     names = [member.filename for member in members]
     for member, name in zip(members, names, strict=True):
         normal = posixpath.normpath(name)
@@ -86,8 +104,9 @@ def _read_array(archive, member, path):
         header = ast.literal_eval(file.read(length).decode("utf-8").strip())
         dtype = np.lib.format.descr_to_dtype(header["descr"])
         shape = header["shape"]
-        if dtype.hasobject:
-            refuse(path, f"holds Python objects in {member.filename!r}", "store plain arrays")
+        if dtype.hasobject or not dtype.itemsize:
+            found = f"holds Python objects, or elements of no bytes, in {member.filename!r}"
+            refuse(path, found, "store plain arrays")
         is_shape = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
         if not is_shape or math.prod(shape) * dtype.itemsize != n_left:
             found = f"declares the shape {str(shape)[:100]} of {member.filename!r}, which has "
