@@ -49,6 +49,7 @@ def test_json_bombs_are_refused(tmp_path, content, reason):
 
 def test_json_of_text():
     assert parse_json(b'{"a": 1}', "a.jsonl line 1") == {"a": 1}
+    assert parse_json(b"\xef\xbb\xbf[1]", "a.jsonl line 1") == [1]
     for text, reason in (
         (b"[" * 100_000, "line 1 is refused: it is nested more than 50 deep"),
         (b"[" * 60 + b"]" * 60, "nested more than 50 deep"),

@@ -48,7 +48,7 @@ def parse_json(
     """Parses JSON.
 
     Args:
-      text: in UTF-8.
+      text: in UTF-8, with or without the mark that some editors put before it.
       where: file, or file and line, for the messages.
       max_bytes: longest text.
       max_depth: deepest nesting of lists and objects.
@@ -62,7 +62,7 @@ def parse_json(
     if len(text) > max_bytes:
         refuse(where, f"has more than max_bytes = {max_bytes}", "pass a larger limit")
     try:
-        content = json.loads(text.decode("utf-8"))
+        content = json.loads(text.decode("utf-8-sig"))
     except RecursionError:
         _refuse_depth(where, max_depth)
     except MemoryError:
