@@ -111,7 +111,8 @@ def _pictures(source_dir, split, selection, dropped, progress):
             frame = load_pickle(image_files.confined_path(source_dir, table))
             agora_rows.check_columns(frame, table)
             for i in range(len(frame["imgPath"])):
-                name = agora_rows.picture_name(os.path.basename(str(frame["imgPath"][i])))
+                path = agora_rows.checked_text(frame["imgPath"][i], f"{table}: imgPath")
+                name = agora_rows.picture_name(os.path.basename(path))
                 if name not in paths:
                     dropped["pictures: the file is missing"] += 1
                     continue

@@ -102,7 +102,7 @@ def read_row(
       ValueError: naming picture and column, if lists of people differ in length, the camera's
         columns are missing, or a path leaves the source folder.
     """
-    name = picture_name(os.path.basename(_text(frame["imgPath"][i], "imgPath")))
+    name = picture_name(os.path.basename(checked_text(frame["imgPath"][i], "imgPath")))
     view = agora_cameras.view_of(name, _row_camera(frame, i, name))
     n_people = len(frame["gt_joints_3d"][i])
     picture = Picture(path, name, view, [], [], n_people)
@@ -123,8 +123,12 @@ def read_row(
     return picture
 
 
-def _text(value, what):
-    """Returns a text; `str` of lists within lists could be of any length."""
+def checked_text(value, what):
+    """Returns a text as it is.
+
+    Raises:
+      ValueError: for anything else; `str` of lists within lists could be of any length.
+    """
     if not isinstance(value, str):
         raise ValueError(f"{what} holds a {type(value).__name__} in place of a file's name.")
     return value
@@ -197,7 +201,7 @@ def _body(frame, i, number, view, person, source_dir, dropped):
     if "kid" in frame and bool(frame["kid"][i][number]):
         dropped["bodies: kids, whose shape SMPL's betas do not describe"] += 1
         return None
-    fit_path = _text(frame["gt_path_smpl"][i][number], "gt_path_smpl")
+    fit_path = checked_text(frame["gt_path_smpl"][i][number], "gt_path_smpl")
     relative = os.path.splitext(fit_path)[0] + ".pkl"
     fit = counted_fits.load_fit(image_files.confined_path(source_dir, relative), dropped)
     if fit is None:
