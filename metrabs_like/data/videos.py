@@ -14,7 +14,6 @@ import numpy as np
 
 from metrabs_like.data.image_files import MAX_PIXELS, UnusableImage
 
-
 # Not all of OpenCV's: one of them reads series of pictures where a name has a pattern like %02d.
 _BACKENDS = (cv2.CAP_FFMPEG, cv2.CAP_OPENCV_MJPEG)
 
