@@ -118,18 +118,21 @@ def writable_folder(path: str, flag: str) -> str:
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[list[Warning]]:
-    """Shows the warnings that are given inside as one line each, at the end.
+    """Shows the warnings that are given inside as one line each, at the end, also of an error.
 
     Yields:
-      A list that holds them after the block, what it raised aside.
+      A list that holds them after the block, each text once: one folder may serve two sources.
     """
     messages = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield messages
-    for warning in caught:
-        messages.append(warning.message)
-        print(f"warning: {warning.message}", file=sys.stderr)
+    caught = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            yield messages
+    finally:
+        messages += {str(warning.message): warning.message for warning in caught}.values()
+        for message in messages:
+            print(f"warning: {message}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Exit codes and messages shared by all commands."""
 
+import warnings
+
 import pytest
 from absl import flags
 
@@ -116,3 +118,15 @@ def test_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"--folder=.*file.* cannot be written"):
         app.writable_folder(str(tmp_path / "file" / "below"), "folder")
+
+
+def test_warnings_are_plain_lines_each_once_also_before_an_error(capsys):
+    with app.plain_warnings() as caught:
+        for _ in range(2):
+            warnings.warn("a shard is skipped", stacklevel=1)
+    assert [str(message) for message in caught] == ["a shard is skipped"]
+    assert capsys.readouterr().err == "warning: a shard is skipped\n"
+    with pytest.raises(ValueError, match="nothing is left"), app.plain_warnings():
+        warnings.warn("all shards are skipped", stacklevel=1)
+        raise ValueError("nothing is left")
+    assert capsys.readouterr().err == "warning: all shards are skipped\n"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from metrabs_like.data import preparation, records
+from metrabs_like.data.masks import decode_mask
 from metrabs_like.data.readers import synthetic as reader
 from metrabs_like.data.synthetic import SyntheticConfig, generate_image
 from metrabs_like.data.synthetic.body_model import procedural_body
@@ -91,7 +92,7 @@ def test_surface_points_fall_on_the_visible_person(labelled):
     inside, counts = [], []
     for record in labelled:
         for person in record.people:
-            mask = cv2.imdecode(np.frombuffer(person.mask, np.uint8), cv2.IMREAD_UNCHANGED)
+            mask = decode_mask(person.mask, person.mask_box, record.width, record.height)
             # a pixel of the image is four of the canvas: its mask may miss a seen quarter
             mask = cv2.dilate(mask, np.ones((3, 3), np.uint8))
             column, row = np.rint(person.surface.points2d).astype(int).T
