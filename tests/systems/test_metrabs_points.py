@@ -58,7 +58,8 @@ def test_the_saved_model_predicts_points(model, crops, tmp_path, rng):
         assert set(found) == set(expected)
         for key, value in expected.items():
             assert found[key].shape[:2] == (2, n_points)
-            np.testing.assert_allclose(found[key], value, atol=1e-3)
+            # pixels of an untrained network's points are in the hundred thousands
+            np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-3)
     nobody = loaded.predict(crops[0][:0], crops[1][:0], points)
     assert nobody["coords3d_abs"].shape == (0, 5, 3)
     assert loaded.predict_crops(*crops)["coords3d_abs"].shape == (2, 24, 3)
