@@ -84,10 +84,7 @@ def plan(
     """
     coco_selection.check_selection(selection)
     path = coco_annotations.find(source_dir, annotations, _PREFIX)
-    if uv_processed:
-        uv_processed = os.path.abspath(uv_processed)
-    else:
-        uv_processed = image_files.confined_path(source_dir, "UV_data/UV_Processed.mat")
+    uv_processed = _uv_path(source_dir, uv_processed)
     n_vertices = _n_vertices(uv_processed, body_model)
     dropped = collections.Counter()
     kept = _images(path, selection, dropped, progress)
@@ -121,6 +118,13 @@ def plan(
         surface=functools.partial(_surface, uv_processed),
     )
     return info, tasks
+
+
+def _uv_path(source_dir, uv_processed):
+    """The charts: the user names any file, the usual one lies in the source folder."""
+    if uv_processed:
+        return os.path.abspath(uv_processed)
+    return image_files.confined_path(source_dir, "UV_data/UV_Processed.mat")
 
 
 def _images(path, selection, dropped, progress):
