@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import typing
 
 import numpy as np
 
@@ -74,3 +75,15 @@ def cases_of(path):
     cases = [Case(path, f"c{i:02d}_", name) for i, name in enumerate(names)]
     shared = [key for key in arrays if key.startswith(("out", "grad")) or "__" in key]
     return cases + [Case(path, "", key) for key in shared]
+
+
+class FileTest(typing.NamedTuple):
+    """How the files of one prefix are tested.
+
+    Attributes:
+      cases: path -> names of what the file holds.
+      check: (path, name) -> None; asserts.
+    """
+
+    cases: typing.Callable
+    check: typing.Callable

@@ -1,0 +1,3 @@
+"""Golden tests of centernet's decode."""
+
+FILES = {}
