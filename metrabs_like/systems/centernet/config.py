@@ -26,7 +26,7 @@ _INTEGERS = {
 }
 _NOT_NEGATIVE = (
     *(f"{name}_weight" for name in ("hm", "wh", "off", "hp", "hm_hp", "seg")),
-    *("shift", "scale", "rotate_degrees", "joint_threshold"),
+    "joint_threshold",
 )
 
 
@@ -67,12 +67,6 @@ class Config(TracedByValue):
       seg_weight: weight of the masks' loss.
       top_k: people and, per joint, joint candidates that are decoded.
       joint_threshold: candidates of a lower score do not move a joint.
-      random_crop: crops of random place and scale (0.6 to 1.3); otherwise shift and scale.
-      shift: standard deviation of the crop's shift as a share of the image, without `random_crop`.
-      scale: standard deviation of the crop's scale, without `random_crop`.
-      rotate_probability: share of turned images.
-      rotate_degrees: standard deviation of their angle.
-      flip_probability: share of mirrored images.
       photometric: whether training images get the colour augmentation.
 
     Raises:
@@ -105,12 +99,6 @@ class Config(TracedByValue):
     seg_weight: float = 1.0
     top_k: int = 100
     joint_threshold: float = 0.1
-    random_crop: bool = True
-    shift: float = 0.1
-    scale: float = 0.4
-    rotate_probability: float = 0.0
-    rotate_degrees: float = 0.0
-    flip_probability: float = 0.5
     photometric: bool = True
 
     def __post_init__(self):
@@ -147,9 +135,6 @@ class Config(TracedByValue):
             value = getattr(self, field)
             if not math.isfinite(value) or value < 0:
                 raise ValueError(f"{field}={value}: must be finite and >= 0")
-        for field in ("rotate_probability", "flip_probability"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ValueError(f"{field}={getattr(self, field)}: must be between 0 and 1")
         if not (math.isfinite(self.width) and self.width > 0):
             raise ValueError(f"width={self.width}: must be finite and > 0")
 
