@@ -200,6 +200,38 @@ def _warp(windows, window_intrinsics, distortion_coeffs, crop_from_camera, crop_
 _compiled_warp = tf.function(_warp, jit_compile=True, reduce_retracing=True, autograph=False)
 
 
+def warp_affine(windows, window_from_output, size, *, jit_compile: bool = True):
+    """Renders pictures by sampling source windows bilinearly through affine maps: no camera.
+
+    Args:
+      windows: uint8 (0..255) or float (0..1) `[B, H, W, C]`.
+      window_from_output: float `[B, 3, 3]` (or `[B, 2, 3]`): takes `(x, y, 1)` px of the output to
+        px of the window.
+      size: (height, width) of the output, px.
+      jit_compile: see `warp_images`.
+
+    Returns:
+      float32 `[B, height, width, C]`, 0..1 up to rounding, zero outside the window. B may be zero.
+
+    Gradient: to float windows.
+    """
+    warp = _compiled_affine_warp if jit_compile else _affine_warp
+    return warp(windows, _float32(window_from_output), *size)
+
+
+def _affine_warp(windows, window_from_output, height, width):
+    x = tf.range(width, dtype=tf.float32)
+    y = tf.range(height, dtype=tf.float32)[:, tf.newaxis]
+    m = window_from_output[:, tf.newaxis, tf.newaxis]
+    points = [m[..., i, 0] * x + m[..., i, 1] * y + m[..., i, 2] for i in range(2)]
+    return bilinear_sample(windows, tf.stack(points, axis=-1))
+
+
+_compiled_affine_warp = tf.function(
+    _affine_warp, jit_compile=True, reduce_retracing=True, autograph=False
+)
+
+
 def bilinear_sample(images, points):
     """Samples images at real-valued pixel positions, with zeros outside.
 

@@ -234,3 +234,29 @@ def test_mismatching_shapes_are_refused():
         warping.crop_camera(
             tf.zeros([2, 4]), tf.zeros([3, 3, 3]), tf.zeros([2, 12]), 8, padding=0.1
         )
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_affine_warp_samples_where_the_matrix_points(rng, jit_compile):
+    images = rng.uniform(size=(2, 9, 7, 3)).astype(np.float32)
+    matrices = np.stack(
+        [
+            np.array([[1.0, 0, 2], [0, 1, 3], [0, 0, 1]]),  # a shift by whole pixels
+            np.array([[0.6, -0.7, 3.2], [0.8, 0.5, 0.4], [0, 0, 1]]),
+        ]
+    )
+    warped = warping.warp_affine(images, matrices, (5, 6), jit_compile=jit_compile).numpy()
+    assert warped.shape == (2, 5, 6, 3)
+    np.testing.assert_allclose(warped[0, :, :5], images[0, 3:8, 2:7], atol=1e-6)
+    np.testing.assert_array_equal(warped[0, :, 5:], 0)  # beyond the right border
+    y, x = np.mgrid[:5, :6]
+    points = (np.stack([x, y, np.ones_like(x)], axis=-1) @ matrices[1].T)[..., :2]
+    expected = warping.bilinear_sample(images[1:], points[np.newaxis])
+    np.testing.assert_allclose(warped[1:], expected, atol=1e-5)
+
+
+def test_affine_warp_takes_two_rows_grey_levels_and_no_images():
+    images = np.full((1, 4, 4, 1), 255, np.uint8)
+    two_rows = np.eye(3)[np.newaxis, :2]
+    np.testing.assert_allclose(warping.warp_affine(images, two_rows, (4, 4)), 1.0, atol=1e-6)
+    assert warping.warp_affine(images[:0], two_rows[:0], (4, 4)).shape == (0, 4, 4, 1)
