@@ -65,6 +65,8 @@ class Person:
         stretched over; None is the whole image. See `masks.encode_mask`.
       body: the body model's parameters, or None.
       surface: marked points of the surface, or None.
+      area: px^2 of the annotated outline, by which COCO's evaluation scales distances of joints,
+        or None.
     """
 
     box: np.ndarray
@@ -77,6 +79,7 @@ class Person:
     mask_box: np.ndarray | None = None
     body: BodyParameters | None = None
     surface: SurfacePoints | None = None
+    area: float | None = None
 
 
 @dataclasses.dataclass
@@ -93,6 +96,8 @@ class Record:
       distortion_coeffs: float32 `[12]`, OpenCV order, padded with zeros.
       extrinsics: float32 `[4, 4]`, world to camera, m.
       people: the annotated people.
+      crowd_boxes: float32 `[C, 4]`, px, (x, y, width, height): regions with people who are not
+        annotated one by one; what a detector finds there counts neither for nor against it.
     """
 
     image_bytes: bytes
@@ -106,6 +111,9 @@ class Record:
     )
     extrinsics: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(4, dtype=np.float32))
     people: list[Person] = dataclasses.field(default_factory=list)
+    crowd_boxes: np.ndarray = dataclasses.field(
+        default_factory=lambda: np.zeros((0, 4), np.float32)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

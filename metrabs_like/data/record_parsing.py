@@ -28,6 +28,7 @@ _IMAGE_FEATURES = {
     "image/id": tf.io.FixedLenFeature([], tf.string),
     "image/dataset": tf.io.FixedLenFeature([], tf.string),
 }
+_CROWD_FEATURE = {"image/crowd_boxes": tf.io.FixedLenFeature([], tf.string, default_value="")}
 _ITEM_BYTES = {
     "boxes": 4,
     "points3d": 4,
@@ -37,7 +38,12 @@ _ITEM_BYTES = {
     "occlusions": 4,
 }
 _SURFACE_FIELDS = {"ids": (3, tf.int32), "weights": (3, tf.float32), "points2d": (2, tf.float32)}
-_NO_BOX = bytes(16)
+_BOX_BYTES = 16
+_NO_BOX = bytes(_BOX_BYTES)
+_MASK_FEATURES = {
+    "people/masks": tf.io.RaggedFeature(tf.string),
+    "people/mask_boxes": tf.io.FixedLenFeature([], tf.string, default_value=""),
+}
 _N_BODY_NUMBERS = sum(int(np.prod(shape)) for shape in BODY_SHAPES.values())
 _FIELD_OF_KIND = {
     "param": "has_body",
@@ -61,11 +67,13 @@ def parse_record(serialized, n_points: int) -> dict:
       `occlusions [N]`. Where somebody has them: `masks [N]` (PNG bytes, empty for the others) and
       `mask_boxes [N,4]`; `has_body [N]` bool and the fields of `BodyParameters` `[N, ...]`;
       `surface_counts [N]` and `surface_ids [D,3]`, `surface_weights [D,3]`, `surface_points2d
-      [D,2]` of all people one after the other. Elsewhere these have N = 0 or D = 0.
+      [D,2]` of all people one after the other; `areas [N]` px^2, 0 for those without. Elsewhere
+      these have N = 0 or D = 0. `crowd_boxes [C,4]` px.
     """
     features = {**_IMAGE_FEATURES, **_CAMERA_FEATURES, **_people_features(_ITEM_BYTES)}
     optional = ("mask_boxes", "has_body", "bodies", "surface_counts")
     features |= _people_features(optional) | _people_features(_surface_names())
+    features |= _people_features(("areas",)) | _CROWD_FEATURE
     features["people/masks"] = tf.io.VarLenFeature(tf.string)
     parsed = tf.io.parse_single_example(serialized, features)
     people = {
@@ -80,7 +88,80 @@ def parse_record(serialized, n_points: int) -> dict:
     for name, (width, dtype) in _SURFACE_FIELDS.items():
         raw = parsed[f"people/surface_{name}"]
         people[f"surface_{name}"] = tf.reshape(tf.io.decode_raw(raw, dtype), [-1, width])
+    people["areas"] = _floats(parsed["people/areas"])
+    people["crowd_boxes"] = tf.reshape(_floats(parsed["image/crowd_boxes"]), [-1, 4])
     return {**_image_tensors(parsed), **people}
+
+
+def parse_image_batch(
+    serialized, n_points: int, max_people: int, *, with_masks: bool = False
+) -> dict:
+    """Parses a batch of records with all their people, without a loop.
+
+    Args:
+      serialized: string `[B]`, records.
+      n_points: P, the joint count of the data set's skeleton.
+      max_people: N >= 1; people of an image beyond it are left out, in stored order.
+      with_masks: also return the people's masks.
+
+    Returns:
+      Dict of tensors, filled up with zeros and False: `image_bytes`, `image_id` string `[B]`,
+      `image_size [B,2]` int32 (height, width), `boxes [B,N,4]` px, `points2d [B,N,P,2]` px,
+      `validity2d [B,N,P]` bool, `person_validity [B,N]` bool, `areas [B,N]` px^2 (0 where
+      unknown); with masks `masks` string `[B,N]` (PNG bytes, empty where there is none) and
+      `mask_boxes [B,N,4]` px.
+    """
+    names = ("boxes", "points2d", "validity2d")
+    features = {**_IMAGE_FEATURES, **_people_features((*names, "areas"))}
+    if with_masks:
+        features |= _MASK_FEATURES
+    parsed = tf.io.parse_example(serialized, features)
+    shapes = _person_shapes(n_points)
+    found = {}
+    for name in names:
+        size = int(np.prod(shapes[name])) * _ITEM_BYTES[name]
+        # Shorter bytes are filled up with zeros, longer ones cut.
+        values = _decode(parsed[f"people/{name}"], name, size * max_people)
+        found[name] = tf.reshape(values, (-1, max_people, *shapes[name]))
+    if with_masks:
+        found |= _masks_of_images(parsed, max_people)
+    return {
+        "image_bytes": parsed["image/encoded"],
+        "image_id": parsed["image/id"],
+        "image_size": tf.cast(parsed["image/size"], tf.int32),
+        "person_validity": _is_filled(parsed["people/boxes"], max_people),
+        "areas": _floats(parsed["people/areas"], 4 * max_people),
+        **found,
+    }
+
+
+def parse_crowd_batch(serialized, max_crowds: int):
+    """Parses the regions of crowds of a batch of records.
+
+    Args:
+      serialized: string `[B]`, records.
+      max_crowds: C >= 1; regions of an image beyond it are left out.
+
+    Returns:
+      `(crowd_boxes [B,C,4] px, crowd_validity [B,C] bool)`, filled up with zeros and False.
+    """
+    raw = tf.io.parse_example(serialized, _CROWD_FEATURE)["image/crowd_boxes"]
+    boxes = tf.reshape(_floats(raw, 16 * max_crowds), [-1, max_crowds, 4])
+    return boxes, _is_filled(raw, max_crowds)
+
+
+def count_in_images(serialized):
+    """Counts people and regions of crowds of a batch of records.
+
+    Args:
+      serialized: string `[B]`, records.
+
+    Returns:
+      int32 `[B, 2]`: people, crowds.
+    """
+    parsed = tf.io.parse_example(serialized, {**_people_features(("boxes",)), **_CROWD_FEATURE})
+    raw = tf.stack([parsed["people/boxes"], parsed["image/crowd_boxes"]], axis=-1)
+    return tf.strings.length(raw) // _BOX_BYTES
 
 
 def parse_person_batch(serialized, person_index, n_points: int, kind: str = "kp3d") -> dict:
@@ -130,8 +211,7 @@ def parse_mask_batch(serialized, person_index):
     Returns:
       `(masks [B] PNG bytes, empty where there is none, mask_boxes [B, 4] px)`.
     """
-    features = {"people/masks": tf.io.RaggedFeature(tf.string), **_people_features(("mask_boxes",))}
-    parsed = tf.io.parse_example(serialized, features)
+    parsed = tf.io.parse_example(serialized, _MASK_FEATURES)
     masks, boxes = parsed["people/masks"], parsed["people/mask_boxes"]
     # Sets of schema version 1 have masks without boxes: these are left out.
     has_masks = (masks.row_lengths() > 0) & (tf.strings.length(boxes) > 0)
@@ -233,17 +313,29 @@ def _surface_of_person(parsed, person_index):
     return points
 
 
-def _floats(raw):
-    return tf.io.decode_raw(raw, tf.float32)
+def _masks_of_images(parsed, max_people):
+    """Returns masks and their boxes of the first people; see `parse_image_batch`."""
+    raw = parsed["people/mask_boxes"]
+    masks = parsed["people/masks"].to_tensor(shape=[None, max_people])
+    # Sets of schema version 1 have masks without boxes: these are left out.
+    masks = tf.where(tf.strings.length(raw)[:, tf.newaxis] > 0, masks, "")
+    boxes = tf.reshape(_floats(raw, _BOX_BYTES * max_people), [-1, max_people, 4])
+    return {"masks": masks, "mask_boxes": boxes}
+
+
+def _is_filled(raw, n_slots):
+    """Tells which of the slots `[B, n_slots]` the boxes in the bytes `raw [B]` fill."""
+    return tf.range(n_slots)[tf.newaxis] < tf.strings.length(raw)[:, tf.newaxis] // _BOX_BYTES
+
+
+def _floats(raw, fixed_length=None):
+    return tf.io.decode_raw(raw, tf.float32, fixed_length=fixed_length)
 
 
 def _decode(raw, name, fixed_length=None):
     """Turns raw bytes into numbers; validity becomes bool."""
     out_type = tf.uint8 if _ITEM_BYTES[name] == 1 else tf.float32
-    if fixed_length is None:
-        values = tf.io.decode_raw(raw, out_type)
-    else:
-        values = tf.io.decode_raw(raw, out_type, fixed_length=fixed_length)
+    values = tf.io.decode_raw(raw, out_type, fixed_length=fixed_length)
     return values > 0 if out_type == tf.uint8 else values
 
 

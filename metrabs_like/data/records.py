@@ -3,7 +3,7 @@
 Conventions: metres, radians, pixels (pixel (0,0) = centre of the top-left pixel), camera frame x
 right, y down, z forward. Arrays of people are raw little-endian bytes, so that a whole batch of
 records parses, and picks one person out of each, without a loop. What only some data sets have
-(masks, body parameters, surface points) is absent where nobody in the image has it.
+(masks, body parameters, surface points, areas, crowd regions) is absent where the image has none.
 """
 
 import numpy as np
@@ -14,6 +14,9 @@ from metrabs_like.data.masks import MAX_SIDE, png_size
 from metrabs_like.data.people import BodyParameters, Person, Record, SkippedImage, SurfacePoints
 from metrabs_like.data.record_parsing import (
     BODY_SHAPES,
+    count_in_images,
+    parse_crowd_batch,
+    parse_image_batch,
     parse_mask_batch,
     parse_person_batch,
     parse_record,
@@ -27,7 +30,10 @@ __all__ = [
     "Record",
     "SkippedImage",
     "SurfacePoints",
+    "count_in_images",
     "encode_record",
+    "parse_crowd_batch",
+    "parse_image_batch",
     "parse_mask_batch",
     "parse_person_batch",
     "parse_record",
@@ -49,7 +55,7 @@ def encode_record(record: Record) -> bytes:
 
     Raises:
       ValueError: naming image, field and value, if a shape is wrong, a valid number is not finite,
-        the focal length is not positive, or a box has no area.
+        the focal length is not positive, or a box or an outline has no area.
     """
     intrinsics = _checked(record, "intrinsics", record.intrinsics, (3, 3))
     if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
@@ -71,6 +77,8 @@ def encode_record(record: Record) -> bytes:
         "camera/extrinsics": _float_feature(extrinsics),
         **_people_features(record),
     }
+    if len(record.crowd_boxes):
+        feature["image/crowd_boxes"] = _bytes_feature(_crowd_boxes(record).tobytes())
     example = tf.train.Example(features=tf.train.Features(feature=feature))
     # Deterministic: equal records give equal bytes, so that a shard's SHA-256 can be compared.
     return example.SerializeToString(deterministic=True)
@@ -82,13 +90,7 @@ def _people_features(record):
     rows = {name: [] for name in _PEOPLE_FIELDS}
     for i, person in enumerate(record.people):
         where = f"people[{i}]"
-        box = _checked(record, f"{where}.box", person.box, (4,))
-        if box[2] <= 0 or box[3] <= 0:
-            raise ValueError(
-                f"{record.image_id}: {where}.box = {box.tolist()} has no area; "
-                "a box is (x, y, width, height) in px."
-            )
-        rows["boxes"].append(box)
+        rows["boxes"].append(_checked_box(record, f"{where}.box", person.box))
         for n_dims in (3, 2):
             points, validity = _checked_points(record, i, n_points, n_dims)
             rows[f"points{n_dims}d"].append(points)
@@ -104,7 +106,27 @@ def _people_features(record):
         features |= _body_features(record)
     if any(person.surface is not None for person in record.people):
         features |= _surface_features(record)
+    if any(person.area is not None for person in record.people):
+        features["people/areas"] = _bytes_feature(_areas(record).tobytes())
     return features
+
+
+def _areas(record):
+    """The outlines' areas, 0 for people without one."""
+    areas = np.array([0 if p.area is None else p.area for p in record.people], "<f4")
+    for i, (person, area) in enumerate(zip(record.people, areas, strict=True)):
+        if person.area is not None and not (np.isfinite(area) and area > 0):
+            raise ValueError(
+                f"{record.image_id}: people[{i}].area = {person.area} must be finite and "
+                "positive (px^2); leave it None where it is unknown."
+            )
+    return areas
+
+
+def _crowd_boxes(record):
+    return np.stack(
+        [_checked_box(record, f"crowd_boxes[{i}]", box) for i, box in enumerate(record.crowd_boxes)]
+    )
 
 
 def _mask_features(record):
@@ -188,6 +210,16 @@ def _checked_points(record, i, n_points, n_dims):
             "mark it invalid or mend it."
         )
     return points, validity.astype(np.uint8)
+
+
+def _checked_box(record, field, value):
+    box = _checked(record, field, value, (4,))
+    if box[2] <= 0 or box[3] <= 0:
+        raise ValueError(
+            f"{record.image_id}: {field} = {box.tolist()} has no area; "
+            "a box is (x, y, width, height) in px."
+        )
+    return box
 
 
 def _checked(record, field, value, shape, dtype="<f4"):

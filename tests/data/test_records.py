@@ -218,3 +218,80 @@ def test_masks_of_the_first_schema_have_no_place_and_are_left_out():
         tf.constant([example.SerializeToString()]), tf.constant([1])
     )
     assert masks.numpy().tolist() == [b""] and not boxes.numpy().any()
+
+
+def make_image_records():
+    """Three people of whom two have an area; nobody, but a crowd; one person."""
+    first, second = make_record(3), make_record(0)
+    first.people[0].area, first.people[2].area = 7.5, 9.0
+    second.crowd_boxes = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32)
+    return [first, second, make_record(1)]
+
+
+def test_image_batches_hold_all_people_in_slots():
+    serialized = tf.constant([records.encode_record(r) for r in make_image_records()])
+    parsed = records.parse_image_batch(serialized, P, 2, with_masks=True)
+    np.testing.assert_array_equal(parsed["image_size"], [[10, 20]] * 3)
+    np.testing.assert_array_equal(parsed["person_validity"], [[1, 1], [0, 0], [1, 0]])
+    np.testing.assert_array_equal(parsed["areas"], [[7.5, 0], [0, 0], [0, 0]])
+    for i, j in ((0, 0), (0, 1), (2, 0)):
+        person = make_person(j)
+        expected = np.where(person.validity2d[:, None], person.points2d, 0)
+        np.testing.assert_array_equal(parsed["points2d"][i, j], expected)
+        np.testing.assert_array_equal(parsed["validity2d"][i, j], person.validity2d)
+        np.testing.assert_array_equal(parsed["boxes"][i, j], person.box)
+        assert parsed["masks"][i, j] == person.mask
+    np.testing.assert_array_equal(parsed["mask_boxes"][0], [[-0.5, -0.5, 20, 10]] * 2)
+    for name in ("boxes", "points2d", "validity2d", "mask_boxes"):
+        assert not np.any(parsed[name][1]) and not np.any(parsed[name][2, 1]), name
+    assert np.all(parsed["masks"][1] == b"")
+
+
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_image_batches_parse_inside_a_graph_and_may_be_empty(with_masks):
+    def parse(batch):
+        return records.parse_image_batch(batch, P, 4, with_masks=with_masks)
+
+    serialized = tf.constant([records.encode_record(r) for r in make_image_records()])
+    (mapped,) = tf.data.Dataset.from_tensor_slices(serialized).batch(3).map(parse)
+    eager = parse(serialized)
+    assert ("masks" in eager) == with_masks
+    for name, values in eager.items():
+        np.testing.assert_array_equal(mapped[name], values, err_msg=name)
+    empty = parse(tf.zeros([0], tf.string))
+    assert {n: tuple(t.shape) for n, t in empty.items()} == {
+        n: (0, *t.shape[1:]) for n, t in eager.items()
+    }
+
+
+def test_crowds_come_out_in_slots_and_are_counted():
+    serialized = tf.constant([records.encode_record(r) for r in make_image_records()])
+    boxes, validity = records.parse_crowd_batch(serialized, 1)
+    np.testing.assert_array_equal(boxes[:, 0], [[0] * 4, [1, 2, 3, 4], [0] * 4])
+    np.testing.assert_array_equal(validity, [[0], [1], [0]])
+    counts = records.count_in_images(serialized)
+    np.testing.assert_array_equal(counts, [[3, 0], [0, 2], [1, 0]])
+    assert records.count_in_images(tf.zeros([0], tf.string)).shape == (0, 2)
+
+
+def test_single_records_hold_areas_and_crowds():
+    first, second, third = (
+        records.parse_record(records.encode_record(r), P) for r in make_image_records()
+    )
+    np.testing.assert_array_equal(first["areas"], [7.5, 0, 9])
+    np.testing.assert_array_equal(second["crowd_boxes"], [[1, 2, 3, 4], [5, 6, 7, 8]])
+    assert third["areas"].shape == (0,) and third["crowd_boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("area", [0.0, -3.0, np.nan, np.inf])
+def test_impossible_areas_are_refused(area):
+    record = make_record(2)
+    record.people[1].area = area
+    with pytest.raises(ValueError, match=r"id-ä: people\[1\].area = .*positive.*None"):
+        records.encode_record(record)
+
+
+@pytest.mark.parametrize("box", [[1, 2, 0, 4], [1, np.nan, 3, 4]])
+def test_impossible_crowds_are_refused(box):
+    with pytest.raises(ValueError, match=r"id-ä: crowd_boxes\[1\]"):
+        records.encode_record(make_record(crowd_boxes=np.array([[1, 2, 3, 4], box])))
