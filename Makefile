@@ -8,8 +8,10 @@ PYTHON_ADDONS ?= $(shell scripts/find_python.sh 3.10 3.11)
 # A photograph for `make demo`; empty takes scikit-image's astronaut.
 IMAGE ?=
 DEMO_DIR ?= demo
-# Real COCO pictures (annotations/, train2017/) for `make demo-mixed`; it goes without where the folder is missing.
+# Real COCO pictures (annotations/, train2017/) for `make demo-mixed`; it goes without where the folder is missing. It may
+# be a whole release; of several annotation files the smallest whose pictures are there is taken, or that named here.
 COCO_DIR ?= ../shared/data/coco
+COCO_ANNOTATIONS ?=
 DEMO_MIXED_DIR ?= demo_mixed
 # Test processes: two fill the two cores that the time limits are stated for.
 PYTEST_ARGS ?= -q -n 2 --dist loadfile
@@ -28,7 +30,8 @@ demo: $(VENV)/.installed-demo ## synthetic data -> training -> evaluation -> exp
 	$(VENV)/bin/python scripts/demo.py --output_dir="$(DEMO_DIR)" --image="$(IMAGE)"
 
 demo-mixed: $(VENV)/.installed-dev ## five data sets in native layout + synthetic people + COCO -> contact sheets -> one training
-	$(VENV)/bin/python scripts/demo_mixed.py --output_dir="$(DEMO_MIXED_DIR)" --coco_dir="$(COCO_DIR)"
+	$(VENV)/bin/python scripts/demo_mixed.py --output_dir="$(DEMO_MIXED_DIR)" --coco_dir="$(COCO_DIR)" \
+		--coco_annotations="$(COCO_ANNOTATIONS)"
 
 test: $(VENV)/.installed-dev ## all tests but the slow ones, newest TensorFlow
 	$(VENV)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -1,6 +1,6 @@
 """Launches the demo of mixed data sets from a checkout: native fixtures, then all its steps.
 
-    make demo-mixed            (or: python scripts/demo_mixed.py --output_dir=demo_mixed)
+    make demo-mixed COCO_DIR=coco     (or: python scripts/demo_mixed.py --coco_dir=coco)
 
 The fixtures are those of the tests: synthetic people in the native layouts of the five data sets.
 """

@@ -1,14 +1,16 @@
 """Mixed data sets in one command: five native layouts, synthetic people and COCO, one training.
 
-  make demo-mixed            (or: python scripts/demo_mixed.py --output_dir=demo_mixed)
+  make demo-mixed COCO_DIR=coco     (or: python scripts/demo_mixed.py --coco_dir=coco)
 
-Each step is one of the ordinary commands, printed before it runs: prepare_data of each data set,
-contact sheets, a short training on all four kinds of annotations, evaluation on people that were
-never seen. Exit code 1 if the loss of some kind did not fall. Started again it continues: fixtures,
+The folder of real COCO pictures may be a whole release: a thousand pictures are drawn. Each step
+is one of the ordinary commands, printed before it runs: prepare_data of each data set, contact
+sheets, a short training on all four kinds of annotations, evaluation on people that were never
+seen. Exit code 1 if the loss of some kind did not fall. Started again it continues: fixtures,
 prepared data and a finished training are kept.
 """
 
 import functools
+import glob
 import os
 import sys
 import tempfile
@@ -52,8 +54,15 @@ _LABELS = (
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     flags.DEFINE_string("output_dir", _FOLDER, "Folder for everything.", values)
-    text = "Folder of real COCO pictures; left out where it is missing."
-    flags.DEFINE_string("coco_dir", "../shared/data/coco", text, values)
+    text = "Folder of real COCO pictures, annotations/ and train2017/ or such; left out if missing."
+    flags.DEFINE_string("coco_dir", "", text, values)
+    text = (
+        "File in --coco_dir/annotations; empty takes the smallest person_keypoints_*.json whose "
+        "pictures are there."
+    )
+    flags.DEFINE_string("coco_annotations", "", text, values)
+    text = "Real COCO pictures at most, drawn at random; 0 takes all."
+    flags.DEFINE_integer("n_coco", 1000, text, 0, flag_values=values)
     flags.DEFINE_string(
         "flagfile_of_run", "flags/metrabs/mixed_demo.flags", "The training experiment.", values
     )
@@ -142,6 +151,24 @@ def sources(flagfile: str, output_dir: str) -> list[str]:
     ]
 
 
+def coco_annotations(coco_dir: str) -> str:
+    """Chooses the annotation file of a COCO folder, as one download brings several.
+
+    Returns:
+      Name of the smallest `person_keypoints_*.json` in `annotations/` whose folder of pictures is
+      there: it is read soonest. Empty if there is none.
+    """
+    prefix, suffix = "person_keypoints_", ".json"
+    paths = glob.glob(os.path.join(glob.escape(coco_dir), "annotations", f"{prefix}*{suffix}"))
+    sizes = {}
+    for path in paths:
+        name = os.path.basename(path)
+        pictures = name.removeprefix(prefix).removesuffix(suffix)
+        if os.path.isdir(os.path.join(coco_dir, pictures)):
+            sizes[name] = os.path.getsize(path)
+    return min(sizes, key=lambda name: (sizes[name], name), default="")
+
+
 def prepared_folder(output_dir: str, name: str) -> str:
     """Returns where the prepared data set lies."""
     return os.path.join(output_dir, "prepared", name)
@@ -166,9 +193,12 @@ def _prepare(values, output_dir):
     )
     folders = {name: (name, native_folder(output_dir, name), more) for name, more in NATIVE.items()}
     if os.path.isdir(values.coco_dir):
-        folders[_PHOTOS] = ("coco", values.coco_dir, ("--with_empty",))
+        annotations = values.coco_annotations or coco_annotations(values.coco_dir)
+        more = ("--with_empty", f"--annotations={annotations}", f"--max_images={values.n_coco}")
+        folders[_PHOTOS] = ("coco", values.coco_dir, more)
     else:
-        print(f"\n{values.coco_dir} is missing: no real COCO pictures, the fixture alone")
+        given = f"--coco_dir={values.coco_dir} is missing" if values.coco_dir else "no --coco_dir"
+        print(f"\n{given}: no real COCO pictures, the fixture alone")
     for name, (dataset, source_dir, more) in folders.items():
         run_command(
             "prepare_data",

@@ -24,7 +24,10 @@ from metrabs_like.data.synthetic import SyntheticConfig
 READERS = {
     "agora3": (agora3, ("split", "fits", "body_model", "jpeg_quality", "progress")),
     "behave": (behave, ("split", "fits", "body_model", "progress")),
-    "coco": (coco, ("annotations", "min_joints", "selection", "with_empty", "progress")),
+    "coco": (
+        coco,
+        ("annotations", "min_joints", "selection", "with_empty", "max_images", "progress"),
+    ),
     "custom": (custom, ("annotations", "skeleton", "name", "licence")),
     "densepose_coco": (
         densepose_coco,
@@ -64,6 +67,8 @@ def _define_coco_flags(values):
     flags.DEFINE_enum("selection", "all", SELECTIONS, text, values)
     text = "Keep pictures without people too, as backgrounds (coco)."
     flags.DEFINE_bool("with_empty", False, text, values)
+    text = "Pictures at most, drawn at random; 0 takes all (coco)."
+    flags.DEFINE_integer("max_images", 0, text, 0, flag_values=values)
     text = "UV_Processed.mat; empty takes UV_data/UV_Processed.mat there (densepose_coco)."
     flags.DEFINE_string("uv_processed", "", text, values)
 

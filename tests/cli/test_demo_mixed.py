@@ -61,10 +61,45 @@ def test_every_data_set_is_prepared_and_a_fallen_loss_is_a_success(tmp_path, mon
     prepared = [a for name, arguments in calls[2:7] for a in arguments if "--dataset" in a]
     assert prepared == [f"--dataset={name}" for name in demo_mixed.NATIVE]
     printed = capsys.readouterr().out
-    assert "no real COCO pictures" in printed and printed.count("the loss fell") == 2
+    assert "--coco_dir=none is missing: no real COCO pictures" in printed
+    assert printed.count("the loss fell") == 2
     # Everything the experiment reads lies in the folder.
     given = next(a for a in calls[-2][1] if a.startswith("--sources"))
     assert given.count(f":{tmp_path}/prepared/") == given.count(",") + 1 == SOURCES
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        # The train set has the larger file; the pictures of the test set are not there.
+        ((), ("person_keypoints_val2017.json", "1000")),
+        (
+            ("--coco_annotations=person_keypoints_train2017.json", "--n_coco=5"),
+            ("person_keypoints_train2017.json", "5"),
+        ),
+    ],
+)
+def test_a_whole_coco_folder_is_read_in_part(more, expected, tmp_path, monkeypatch):
+    folder = tmp_path / "coco[1]"
+    (folder / "annotations").mkdir(parents=True)
+    for name, text in {"train2017": "[1, 2]", "val2017": "[1]", "test2017": "1"}.items():
+        (folder / "annotations" / f"person_keypoints_{name}.json").write_text(text)
+        (folder / "annotations" / f"captions_{name}.json").write_text("")
+    (folder / "train2017").mkdir()
+    (folder / "val2017").mkdir()
+    calls = _pretend(monkeypatch, {"param": (2, 1)})
+    argv = ["demo_mixed", f"--output_dir={tmp_path}/out", f"--coco_dir={folder}", *more]
+    assert demo_mixed.main(argv, write_native=_touch) == 0
+    (photos,) = (a for name, a in calls if f"--source_dir={folder}" in a)
+    annotations, n_images = expected
+    assert {f"--annotations={annotations}", f"--max_images={n_images}", "--with_empty"} < {*photos}
+
+
+def test_a_coco_folder_without_a_pair_is_left_to_prepare_data(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "person_keypoints_val2017.json").write_text("{}")
+    assert demo_mixed.coco_annotations(str(tmp_path)) == ""
+    assert demo_mixed.coco_annotations(str(tmp_path / "absent")) == ""
 
 
 def test_loss_that_rose_ends_with_exit_code_one(tmp_path, monkeypatch, capsys):

@@ -239,6 +239,26 @@ def test_the_file_names_of_2014_are_found(folder):
     assert len(items["train2014/COCO_train2014_000000000001.jpg"].people) == 2
 
 
+def test_a_limit_draws_pictures_and_a_larger_one_adds_to_them(tmp_path):
+    native.write(tmp_path, scene.people(7, 5, image_side=64))
+    all_info, all_items = read_all(tmp_path)
+    drawn = []
+    for n in (1, 3, 6):
+        info, items = read_all(tmp_path, max_images=n, images_per_shard=2)
+        assert len(items) == n and info.source["max_images"] == n
+        assert info.dropped["images: more than max_images"] == len(all_items) - n
+        drawn.append(set(items))
+    assert drawn[0] < drawn[1] < drawn[2] < set(all_items)
+    assert sorted(drawn[1]) != sorted(all_items)[:3]
+    other = {frozenset(read_all(tmp_path, max_images=3, seed=s)[1]) for s in range(1, 6)}
+    assert len(other) > 1
+    # A limit that leaves nothing out is the same data set: a run without it may go on with it.
+    info, _ = read_all(tmp_path, max_images=7)
+    assert info.identity == all_info.identity and info.dropped == all_info.dropped
+    with pytest.raises(ValueError, match="max_images = -1"):
+        coco.plan(str(tmp_path), max_images=-1)
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

@@ -8,6 +8,8 @@ codes.
 import collections
 import os
 
+import numpy as np
+
 from metrabs_like.data import records
 from metrabs_like.data.readers import coco_annotations, coco_pictures, coco_selection
 from metrabs_like.skeletons import COCO_17
@@ -25,6 +27,7 @@ def plan(
     min_joints: int = 4,
     selection: str = "all",
     with_empty: bool = False,
+    max_images: int = 0,
     images_per_shard: int = 500,
     seed: int = 0,
     progress: bool = False,
@@ -38,6 +41,8 @@ def plan(
       selection: "all", or "posepile": the rules of `coco_selection.posepile_people`.
       with_empty: keep pictures without any person row too, as records without people; they serve
         as backgrounds.
+      max_images: pictures at most, drawn by `seed`; a larger number keeps these and adds others. 0
+        takes all.
       images_per_shard: pictures per shard.
       seed: shuffles the pictures over the shards.
       progress: show a bar over the annotation rows.
@@ -48,7 +53,7 @@ def plan(
 
     Raises:
       ValueError: if the annotation file is missing, or there are several, or it is broken; or for
-        an unknown selection.
+        an unknown selection or a negative `max_images`.
     """
     coco_selection.check_selection(selection)
     path = coco_annotations.find(source_dir, annotations, "person_keypoints_")
@@ -58,6 +63,8 @@ def plan(
         image.people = _selected(image.people, selection, min_joints, dropped)
     kept = [image for image in images if image.people or (with_empty and image.is_empty)]
     dropped["images: without a usable person"] += len(images) - len(kept)
+    drawn = _drawn(kept, max_images, seed)
+    dropped["images: more than max_images"] += len(kept) - len(drawn)
     folder = os.path.basename(path).removesuffix(".json").removeprefix("person_keypoints_")
     source = {
         "reader": "coco",
@@ -69,6 +76,8 @@ def plan(
         "seed": seed,
         "fov_degrees": coco_pictures.DEFAULT_FOV_DEGREES,
     }
+    if len(drawn) < len(kept):  # else these are the same data as without a limit
+        source["max_images"] = max_images
     info = records.DatasetInfo(
         name=f"coco_{folder}",
         kind="kp2d",
@@ -79,9 +88,19 @@ def plan(
         dropped=dict(+dropped),
     )
     tasks = coco_pictures.shard_tasks(
-        source_dir, folder, "coco", kept, images_per_shard=images_per_shard, seed=seed
+        source_dir, folder, "coco", drawn, images_per_shard=images_per_shard, seed=seed
     )
     return info, tasks
+
+
+def _drawn(images, max_images, seed):
+    """At most `max_images` of the images, in their order."""
+    if max_images < 0:
+        raise ValueError(f"max_images = {max_images} must be at least 1, or 0 for all pictures.")
+    if not 0 < max_images < len(images):
+        return images
+    order = np.random.default_rng([seed, 1]).permutation(len(images))
+    return [images[i] for i in sorted(order[:max_images])]
 
 
 def _selected(people, selection, min_joints, dropped):
