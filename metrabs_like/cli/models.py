@@ -7,7 +7,6 @@ from types import ModuleType
 import tensorflow as tf
 
 from metrabs_like.cli import run_folder, systems
-from metrabs_like.data.pipeline import PipelineConfig
 from metrabs_like.training import checkpoints
 
 
@@ -17,61 +16,70 @@ class TrainedModel:
 
     Attributes:
       name: as it was asked for.
-      system: the system's package.
+      system_name: the system's name.
       config: the system's config.
       model: the network.
       run: the training run, None for a preset.
     """
 
     name: str
-    system: ModuleType
+    system_name: str
     config: object
     model: tf.keras.Model
     run: run_folder.Run | None
 
     @property
-    def pipeline(self) -> PipelineConfig:
-        """The crops that the model was trained on; a preset's are those of the defaults."""
+    def system(self) -> ModuleType:
+        """The system's package."""
+        return systems.get(self.system_name)
+
+    @property
+    def pipeline(self):
+        """How its examples are made: as in its training, for a preset by the defaults."""
         if self.run is not None:
             return self.run.pipeline
-        return PipelineConfig(proc_side=self.config.proc_side)
+        pipeline = systems.PIPELINES[self.system_name]
+        return pipeline.config(**self.config.pipeline_fields())
+
+    def eval_dataset(self, folder: str, kind: str, batch_size: int) -> tf.data.Dataset:
+        """Returns a prepared data set's examples in the form that the system measures itself on."""
+        make = systems.PIPELINES[self.system_name].make_eval_dataset
+        return make(folder, kind, self.pipeline, skeleton=self.config.joints, batch_size=batch_size)
 
     def predictor(self):
-        """Returns the network behind the published interface, a `serving.PosePredictor`."""
-        from metrabs_like import serving
-
-        def decode(outputs, inputs):
-            return self.system.decode(outputs, inputs, self.config)
-
-        return serving.PosePredictor(
-            serving.crop_predictor(self.system.joint_network(self.model), decode),
-            self.config.proc_side,
-            self.config.joints,
-            box_padding=self.pipeline.box_padding,
-            point_predictor=self.system.point_predictor(self.model, self.config),
-        )
+        """Returns the network behind its image-level interface, a module that can be exported."""
+        return self.system.make_predictor(self.model, self.config, self.pipeline)
 
 
-def load(name: str, system: str = "metrabs", flag: str = "model") -> TrainedModel:
+def load(name: str, system: str | None = None, flag: str = "model") -> TrainedModel:
     """Loads a trained model.
 
     Args:
       name: folder of a training run (its averaged weights are taken), folder of a preset, or name
         of a shipped preset.
-      system: whose presets are meant.
+      system: which it must be; None takes any.
       flag: that named the model, for messages.
 
     Raises:
-      ValueError: if there is no such model, it has no weights yet, or its weights are of another.
+      ValueError: if there is no such model, it is of another system, it has no weights yet, or its
+        weights are of another.
     """
     try:
         if os.path.exists(os.path.join(name, run_folder.FLAGS_FILE)):
-            return _from_run(name)
-        module = systems.get(system)
-        model, config = module.load_preset(name)
+            trained = _from_run(name)
+        else:
+            found = system if system and not os.path.isdir(name) else systems.of_preset(name)
+            model, config = systems.get(found).load_preset(name)
+            trained = TrainedModel(
+                name=name, system_name=found, config=config, model=model, run=None
+            )
     except ValueError as error:
         raise ValueError(f"--{flag}={name}: {error}") from error
-    return TrainedModel(name=name, system=module, config=config, model=model, run=None)
+    if system and trained.system_name != system:
+        raise ValueError(
+            f"--{flag}={name} is a model of the system {trained.system_name!r}, not {system!r}"
+        )
+    return trained
 
 
 def _from_run(workdir):
@@ -89,4 +97,6 @@ def _from_run(workdir):
     # Weights come from the file: pretrained ones would be downloaded for nothing.
     model = run.module.build_model(dataclasses.replace(run.model, weights=""))
     checkpoints.load_weights(model, path)
-    return TrainedModel(name=workdir, system=run.module, config=run.model, model=model, run=run)
+    return TrainedModel(
+        name=workdir, system_name=run.system, config=run.model, model=model, run=run
+    )

@@ -10,7 +10,6 @@ import os
 from types import ModuleType
 
 from metrabs_like.cli import app, systems
-from metrabs_like.data.pipeline import PipelineConfig
 from metrabs_like.training import checkpoints
 from metrabs_like.training.config import TrainConfig
 
@@ -30,14 +29,14 @@ class Run:
       system: name of the system.
       model: the system's config.
       train: how it is trained.
-      pipeline: how its examples are made.
+      pipeline: the config of the pipeline that makes its examples.
       sources: `kind:DIR:COUNT` each.
     """
 
     system: str
     model: object
     train: TrainConfig
-    pipeline: PipelineConfig
+    pipeline: object
     sources: tuple[str, ...]
 
     @property
@@ -84,7 +83,7 @@ def load(workdir: str) -> Run:
             system=values["system"],
             model=module.Config(**values["model"]),
             train=_rebuilt(TrainConfig, values["train"]),
-            pipeline=_rebuilt(PipelineConfig, values["pipeline"]),
+            pipeline=_rebuilt(systems.PIPELINES[values["system"]].config, values["pipeline"]),
             sources=tuple(values["sources"]),
         )
     except FileNotFoundError as error:

@@ -1,7 +1,11 @@
 """The systems that the commands know: one literal dict, the only place that names them."""
 
+import dataclasses
+import os
+from collections.abc import Callable
 from types import ModuleType
 
+from metrabs_like.data import pipeline
 from metrabs_like.systems import metrabs
 
 SYSTEMS: dict[str, ModuleType] = {"metrabs": metrabs}
@@ -18,6 +22,30 @@ ALIASES: dict[str, dict[str, str]] = {
 TRAIN_ALIASES: dict[str, str] = {"grad_accum_steps": "grad_accum_steps"}
 
 
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """How a system's examples are made from prepared data.
+
+    Attributes:
+      prefix: of its flags.
+      config: its config dataclass.
+      make_train_dataset: `(sources, config, *, skeleton, seed)` -> data set.
+      make_eval_dataset: `(folder, kind, config, *, skeleton, batch_size)` -> data set.
+    """
+
+    prefix: str
+    config: type
+    make_train_dataset: Callable
+    make_eval_dataset: Callable
+
+
+PIPELINES: dict[str, Pipeline] = {
+    "metrabs": Pipeline(
+        "data", pipeline.PipelineConfig, pipeline.make_train_dataset, pipeline.make_eval_dataset
+    ),
+}
+
+
 def get(name: str) -> ModuleType:
     """Returns the system of a name.
 
@@ -27,3 +55,30 @@ def get(name: str) -> ModuleType:
     if name not in SYSTEMS:
         raise ValueError(f"--system={name}: there is no such system; one of {', '.join(SYSTEMS)}")
     return SYSTEMS[name]
+
+
+def fields_of_model(name: str) -> tuple[str, ...]:
+    """Returns the fields of a system's pipeline that its model decides: they are no flags."""
+    module = get(name)
+    return tuple(module.Config().pipeline_fields())
+
+
+def of_preset(preset: str) -> str:
+    """Returns the system that a preset, shipped or a folder, belongs to.
+
+    A preset that no system knows is the first one's: its loading tells what is wrong.
+    """
+    for name, module in SYSTEMS.items():
+        if preset in module.preset_names() or _is_config_of(module, preset):
+            return name
+    return next(iter(SYSTEMS))
+
+
+def _is_config_of(module, folder):
+    """Whether the config of a preset's folder is one of the system."""
+    try:
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            module.Config.from_json(file.read())
+    except (OSError, ValueError, TypeError):
+        return False
+    return True

@@ -15,7 +15,7 @@ import sys
 import tensorflow as tf
 from absl import flags
 
-from metrabs_like.cli import app, evaluation, flag_bridge, models, run_folder, systems
+from metrabs_like.cli import app, evaluators, flag_bridge, models, run_folder, systems
 from metrabs_like.data import pipeline, service
 from metrabs_like.data.dataset_info import DatasetInfo
 from metrabs_like.data.sources import ShardsSkipped
@@ -29,7 +29,6 @@ from metrabs_like.viz.curves import save_training_curves
 
 VALIDATION_FILE = "validation.jsonl"
 CURVES_FILE = "curves.png"
-_DERIVED_FROM_MODEL = ("proc_side", "n_surface_points")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -70,8 +69,10 @@ def define_flags(values: flags.FlagValues) -> None:
         values,
         aliases={**systems.TRAIN_ALIASES, "distribution": "distribution"},
     )
-    flag_bridge.define_flags(pipeline.PipelineConfig, "data", values, exclude=_DERIVED_FROM_MODEL)
     for name, module in systems.SYSTEMS.items():
+        examples = systems.PIPELINES[name]
+        of_model = systems.fields_of_model(name)
+        flag_bridge.define_flags(examples.config, examples.prefix, values, exclude=of_model)
         aliases = systems.ALIASES.get(name)
         flag_bridge.define_flags(module.Config, name, values, aliases=aliases)
 
@@ -82,20 +83,31 @@ def build_run(values: flags.FlagValues) -> run_folder.Run:
     Raises:
       ValueError: naming the field, its value and what it may be.
     """
+    _check_flags_are_read(values)
     model = flag_bridge.build(systems.get(values.system).Config, values.system, values)
+    examples, of_model = systems.PIPELINES[values.system], model.pipeline_fields()
     return run_folder.Run(
         system=values.system,
         model=model,
         train=flag_bridge.build(TrainConfig, "train", values),
         pipeline=flag_bridge.build(
-            pipeline.PipelineConfig,
-            "data",
-            values,
-            exclude=_DERIVED_FROM_MODEL,
-            **{name: getattr(model, name) for name in _DERIVED_FROM_MODEL},
+            examples.config, examples.prefix, values, exclude=tuple(of_model), **of_model
         ),
         sources=tuple(values.sources),
     )
+
+
+def _check_flags_are_read(values):
+    """Refuses settings of another system than the one that is trained."""
+    own = {values.system, systems.PIPELINES[values.system].prefix}
+    for other in systems.SYSTEMS:
+        for prefix in {other, systems.PIPELINES[other].prefix} - own:
+            for name in values:
+                if name.startswith(f"{prefix}_") and values[name].value != values[name].default:
+                    raise ValueError(
+                        f"--{name} is a setting of the system {other!r}, and this run trains "
+                        f"{values.system!r}: leave it out or change --system"
+                    )
 
 
 def run(values: flags.FlagValues) -> None:
@@ -157,7 +169,10 @@ def run(values: flags.FlagValues) -> None:
 def _dataset(run_, sources, values, workdir, strategy):
     """The training batches, made here or by the workers of `--data_service`."""
     make = functools.partial(
-        pipeline.make_train_dataset, sources, run_.pipeline, skeleton=run_.model.joints
+        systems.PIPELINES[run_.system].make_train_dataset,
+        sources,
+        run_.pipeline,
+        skeleton=run_.model.joints,
     )
     seed = distribution.worker_seed(run_.train.seed, strategy)
     if not values.data_service:
@@ -205,19 +220,16 @@ def _validation(run_, model, values, log):
     if not values.validation:
         return []
     trained = models.TrainedModel(
-        name=values.workdir, system=run_.module, config=run_.model, model=model, run=run_
+        name=values.workdir, system_name=run_.system, config=run_.model, model=model, run=run_
     )
     info = DatasetInfo.load(values.validation)
     kind = info.evaluation_kind
     run_.module.check_source(kind, info, run_.model)
-    dataset = pipeline.make_eval_dataset(
-        values.validation, kind, run_.pipeline, skeleton=run_.model.joints, batch_size=64
-    )
+    measure = evaluators.EVALUATORS[run_.system].make_validation(trained, values.validation, kind)
 
     def validate(step, logs):
         del logs
-        measured, _ = evaluation.measure(trained, dataset, kind, None)
-        log.write({"step": step, **evaluation.scalars(measured.result())})
+        log.write({"step": step, **measure()})
 
     return [Action(validate, every=values.validation_every)]
 

@@ -6,18 +6,15 @@ import tempfile
 
 import tensorflow as tf
 
-from metrabs_like.serving.multiperson import PosePredictor
 
-
-def save(predictor: PosePredictor, path: str | os.PathLike) -> None:
+def save(predictor: tf.Module, path: str | os.PathLike) -> None:
     """Writes the SavedModel; an earlier one is replaced only once the new one is complete.
 
-    Signatures: `serving_default` (dense, for TF Serving) is `PosePredictor.serve`, `crops` is
-    `predict_crops`. After `tf.saved_model.load` the methods and attributes of the predictor are
-    there with their defaults.
+    Signatures are the predictor's `signatures`: `serving_default` is dense, for TF Serving. After
+    `tf.saved_model.load` the methods and attributes of the predictor are there with their defaults.
 
     Args:
-      predictor: What to save.
+      predictor: What to save: `PosePredictor` or another module with `signatures`.
       path: The folder; its parent is created.
 
     Raises:
@@ -36,14 +33,7 @@ def save(predictor: PosePredictor, path: str | os.PathLike) -> None:
         ) from error
     try:
         new, old = os.path.join(staging, "new"), os.path.join(staging, "old")
-        tf.saved_model.save(
-            predictor,
-            new,
-            signatures={
-                "serving_default": predictor.serve,
-                "crops": predictor.predict_crops,
-            },
-        )
+        tf.saved_model.save(predictor, new, signatures=predictor.signatures)
         if os.path.isdir(path):
             os.rename(path, old)
         os.rename(new, path)

@@ -126,6 +126,11 @@ class PosePredictor(tf.Module):
         graphs = [function.get_concrete_function().graph for function in traced]
         self._crop_variables = [variable for graph in graphs for variable in graph.variables]
 
+    @property
+    def signatures(self):
+        """The SavedModel's signatures: name -> function."""
+        return {"serving_default": self.serve, "crops": self.predict_crops}
+
     @tf.function(
         autograph=False,
         input_signature=[

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metrabs_like import skeletons
-from metrabs_like.cli import baselines, evaluate, evaluation
+from metrabs_like.cli import baselines, evaluate, pose_evaluation
 from metrabs_like.data.pipeline import PipelineConfig, make_eval_dataset
 from metrabs_like.data.preparation import write_dataset
 from metrabs_like.data.readers import synthetic
@@ -28,7 +28,7 @@ def test_report_stands_beside_the_baseline(finished_run, held_out, tmp_path, cap
     assert content["baseline"]["n_training_people"] == 20
     assert 0.5 < content["baseline"]["mean_body_height_m"] < 3
     model, baseline = content["metrics"], content["baseline"]["metrics"]
-    for key in evaluation.ROWS:
+    for key in pose_evaluation.ROWS:
         assert np.isfinite(model[key]) and np.isfinite(baseline[key])
     assert content["protocol"]["root"] == "mean of the valid points"
     assert content["protocol"]["crop_side_px"] == 64
@@ -82,13 +82,13 @@ def test_report_that_cannot_be_written_keeps_the_one_before(tmp_path):
     path = tmp_path / "evaluation.json"
     path.write_text("before")
     with pytest.raises(TypeError):
-        evaluation.save({"metrics": {}, "what": object()}, str(tmp_path), None)
+        pose_evaluation.save({"metrics": {}, "what": object()}, str(tmp_path), None)
     assert path.read_text() == "before"
 
 
 def test_joint_table_counts_what_was_not_measured():
     errors = {"nose": 10.0, "neck": float("nan"), "lank": 80.0}
-    lines = evaluation.joint_table({evaluation.PER_JOINT: errors}).splitlines()
+    lines = pose_evaluation.joint_table({pose_evaluation.PER_JOINT: errors}).splitlines()
     assert [line.split()[0] for line in lines] == ["lank", "nose", "(1"]
 
 

@@ -22,6 +22,7 @@ from metrabs_like.systems.metrabs.initialization import InitReport, initialize_f
 from metrabs_like.systems.metrabs.loss import compute_loss, expected_counts, loss_terms
 from metrabs_like.systems.metrabs.model import build_model
 from metrabs_like.systems.metrabs.points import joint_network, point_predictor, predict
+from metrabs_like.systems.metrabs.predictor import make_predictor
 from metrabs_like.systems.metrabs.preparation import prepare
 from metrabs_like.systems.metrabs.preset import load_preset, preset_names, save_preset
 from metrabs_like.systems.metrabs.supervision import check_source
@@ -46,6 +47,7 @@ __all__ = [
     "joint_network",
     "load_preset",
     "loss_terms",
+    "make_predictor",
     "point_predictor",
     "predict",
     "prepare",

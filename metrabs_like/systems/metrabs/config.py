@@ -188,6 +188,10 @@ class Config(TracedByValue):
         names = {f.name for f in dataclasses.fields(Metric3DLossConfig)} - {"grid"}
         return Metric3DLossConfig(grid=self.grid, **{name: getattr(self, name) for name in names})
 
+    def pipeline_fields(self):
+        """The fields of `data.pipeline.PipelineConfig` that the model decides."""
+        return {"proc_side": self.proc_side, "n_surface_points": self.n_surface_points}
+
     def to_json(self):
         """Returns the config as a JSON object, one line a field."""
         return json.dumps(dataclasses.asdict(self), indent=2)

@@ -7,15 +7,20 @@ import os
 
 import numpy as np
 import tensorflow as tf
+from absl import flags
 
 from metrabs_like import units
+from metrabs_like.cli import baselines
 from metrabs_like.cli.baselines import MeanPerson
 from metrabs_like.cli.models import TrainedModel
-from metrabs_like.data.dataset_info import write_json_atomically
+from metrabs_like.data.dataset_info import DatasetInfo, write_json_atomically
+from metrabs_like.data.pipeline import damage_named
+from metrabs_like.data.sources import parse_source
 from metrabs_like.geometry.camera import project_pose
 from metrabs_like.metrics.accumulate import MetricSums
 from metrabs_like.viz.reliability import save_error_vs_uncertainty, spearman_correlation
 
+_VALIDATION_BATCH = 64
 PER_JOINT = "mpjpe_per_joint_mm"
 DEPTH = "median_relative_root_depth_error"
 # What the table shows, and in which words; everything is in the JSON.
@@ -31,6 +36,62 @@ ROWS = {
     DEPTH: "relative root depth error, median",
     "reprojection_error_px": "reprojection error [px of the crop]",
 }
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of the baseline."""
+    flags.DEFINE_string(
+        "baseline_dataset",
+        "",
+        "Prepared data set that the mean pose comes from; empty takes the run's first kp3d source.",
+        values,
+    )
+    flags.DEFINE_integer(
+        "baseline_people", 4096, "How many people to average.", 1, flag_values=values
+    )
+
+
+def run(trained: TrainedModel, values: flags.FlagValues, output_dir: str) -> None:
+    """Measures a model and the baseline; prints a table, writes report and plot.
+
+    Args:
+      trained: the model.
+      values: the flags of the command.
+      output_dir: an existing folder.
+
+    Raises:
+      ValueError: for a data set that is damaged or does not fit.
+    """
+    kind = DatasetInfo.load(values.dataset).evaluation_kind
+    dataset = trained.eval_dataset(values.dataset, kind, values.batch_size)
+    source = _baseline_source(values, trained) if kind == "kp3d" else None
+    mean_person = None
+    with damage_named(filter(None, (values.dataset, source))):
+        if source:
+            mean_person = baselines.measure(
+                source, trained.pipeline, trained.config.joints, values.baseline_people
+            )
+        model, baseline = measure(trained, dataset, kind, mean_person)
+    content = report(trained, values.dataset, model, baseline, mean_person)
+    print(f"{values.model} on {content['n_people']} people of {values.dataset}")
+    print(table(content))
+    if PER_JOINT in content:
+        print("MPJPE per joint [mm], worst first:")
+        print(joint_table(content))
+    for path in save(content, output_dir, model):
+        print(f"written: {path}")
+
+
+def _baseline_source(values, trained):
+    """The data set whose people are averaged, None where there is none."""
+    if values.baseline_dataset:
+        return values.baseline_dataset
+    sources = [parse_source(text) for text in trained.run.sources] if trained.run else []
+    found = [source.path for source in sources if source.kind == "kp3d"]
+    if found and os.path.isdir(found[0]):
+        return found[0]
+    print("no training data at hand: no baseline (name one with --baseline_dataset)")
+    return None
 
 
 class Measurement:
@@ -67,6 +128,26 @@ class Measurement:
         if depth_errors.size:
             result[DEPTH] = float(np.median(depth_errors))
         return result
+
+
+def make_validation(trained: TrainedModel, folder: str, kind: str):
+    """Makes the function that training calls now and then.
+
+    Args:
+      trained: the model.
+      folder: a prepared data set.
+      kind: of its annotations.
+
+    Returns:
+      Function without arguments to a dict of numbers, JSON values.
+    """
+    dataset = trained.eval_dataset(folder, kind, _VALIDATION_BATCH)
+
+    def validate():
+        measured, _ = measure(trained, dataset, kind, None)
+        return scalars(measured.result())
+
+    return validate
 
 
 def measure(
