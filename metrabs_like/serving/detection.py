@@ -1,0 +1,193 @@
+"""People in whole photographs, from a network that finds them in one pass.
+
+Conventions: boxes (left, top, width, height) px; `poses2d` px of the photographs as passed; pixel
+(0, 0) is the centre of the top-left pixel.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from metrabs_like.geometry.boxes import pairwise_iou
+from metrabs_like.geometry.warping import warp_affine
+from metrabs_like.serving.checks import checked
+from metrabs_like.serving.fitting import STRIDE, fit_photographs
+from metrabs_like.skeletons import Skeleton
+
+_NMS_IOU = 0.7  # the published default of MeTRAbs' detector
+_SCORE = 0.3  # released code of Objects as Points
+_MASK_BOX_FACTOR = 1.3  # likewise: masks end this much beyond their box
+
+Network = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict]
+"""Images `[B, h, w, 3]` 0..1, `input_from_image [B, 3, 3]` and whether the mirrored image counts
+too, to the people of a system's `decode`."""
+
+
+class PersonDetector(tf.Module):
+    """Finds people, their joints and their masks in photographs of any size.
+
+    Works as it is and, saved by `serving.export.save`, through `tf.saved_model.load` alone.
+
+    Attributes:
+      joint_names, joint_edges: variables, string `[J]` and int32 `[E, 2]`.
+      units: output name to string variable: `px`.
+    """
+
+    def __init__(self, network: Network, model, side: int, down_ratio: int, skeleton: Skeleton):
+        """Wraps a network.
+
+        Args:
+          network: see `Network`. Traceable, inference mode.
+          model: the `tf.keras.Model` in it; its variables are saved.
+          side: px, of the square input that photographs are fitted into by default.
+          down_ratio: input px per cell of `mask_logits`.
+          skeleton: names of the J joints.
+        """
+        super().__init__(name="person_detector")
+        self._network, self._model = network, model
+        self._side, self._down_ratio = int(side), down_ratio
+        self.joint_names = tf.Variable(skeleton.joint_names, trainable=False)
+        edges = tf.reshape(tf.constant(skeleton.edges, tf.int32), [-1, 2])
+        self.joint_edges = tf.Variable(edges, trainable=False, shape=edges.shape)
+        self.units = {name: tf.Variable("px", trainable=False) for name in ("boxes", "poses2d")}
+
+    @property
+    def signatures(self):
+        """The SavedModel's signatures: name -> function."""
+        return {"serving_default": self.serve}
+
+    @tf.function(
+        autograph=False,
+        input_signature=[
+            tf.TensorSpec((None, None, None, 3), tf.uint8, "images"),
+            tf.TensorSpec((), tf.float32, "detector_threshold"),
+            tf.TensorSpec((), tf.float32, "detector_nms_iou_threshold"),
+            tf.TensorSpec((), tf.int32, "max_detections"),
+            tf.TensorSpec((), tf.bool, "detector_flip_aug"),
+            tf.TensorSpec((), tf.int32, "input_side"),
+        ],
+    )
+    def detect(
+        self,
+        images,
+        detector_threshold=_SCORE,
+        detector_nms_iou_threshold=_NMS_IOU,
+        max_detections=100,
+        detector_flip_aug=False,
+        input_side=-1,
+    ):
+        """Finds the people in photographs of one size.
+
+        Args:
+          images: uint8 `[B, H, W, 3]`, RGB. B may be 0.
+          detector_threshold: least score, 0..1.
+          detector_nms_iou_threshold: of two boxes that overlap by more than this share of their
+            union, the one with the lower score is dropped; 1 keeps all.
+          max_detections: people of one photograph at most.
+          detector_flip_aug: average with what is seen in the mirrored photograph: slower by half.
+          input_side: px, side of the square that the photographs are fitted into, a multiple of
+            32; -1 for the side of the training, 0 to keep their resolution (small people, more
+            time and memory).
+
+        Returns:
+          Dict of ragged tensors, a row per image, the best first, N people in it: `boxes`
+          `[B, (N), 4]` px, `scores` `[B, (N)]`, `poses2d` `[B, (N), J, 2]` px, `joint_scores`
+          `[B, (N), J]`; if the network has masks, `masks` bool `[B, (N), H, W]`. Nobody in the
+          picture is a row without people.
+
+        Raises:
+          tf.errors.InvalidArgumentError: for values out of range; the message names field and
+            remedy.
+        """
+        threshold = _share(detector_threshold, "detector_threshold")
+        iou = _share(detector_nms_iou_threshold, "detector_nms_iou_threshold")
+        limit = checked(max_detections, "max_detections", (max_detections >= 1, "at least 1"))
+        side = tf.where(input_side < 0, self._side, input_side)
+        side = checked(
+            side, "input_side", (side % STRIDE == 0, f"-1, 0 or a multiple of {STRIDE} px")
+        )
+        shown, input_from_image = fit_photographs(images, side)
+        people = dict(self._network(shown, input_from_image, detector_flip_aug))
+        is_kept = _kept(people["boxes"], people["scores"], threshold, iou, limit)
+        mask_logits = people.pop("mask_logits", None)
+        found = {name: tf.ragged.boolean_mask(value, is_kept) for name, value in people.items()}
+        found["poses2d"] = found.pop("joints2d")
+        if mask_logits is not None:
+            boxes = found["boxes"]
+            maps = tf.gather(input_from_image, boxes.value_rowids())
+            logits = tf.boolean_mask(mask_logits, is_kept)
+            masks = image_masks(
+                logits, boxes.flat_values, maps, self._down_ratio, tf.shape(images)[1:3]
+            )
+            found["masks"] = boxes.with_flat_values(masks)
+        return found
+
+    @tf.function(
+        autograph=False, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, "images")]
+    )
+    def serve(self, images):
+        """Answers a TF Serving request: dense, since Serving cannot return ragged tensors.
+
+        Args:
+          images: uint8 `[B, H, W, 3]`, RGB.
+
+        Returns:
+          Dict of `n_people` int32 `[B]` and, padded with zeros, what `detect` returns by its
+          defaults: `boxes` `[B, N, 4]` and so on.
+        """
+        found = self.detect(images)
+        dense = {name: value.to_tensor() for name, value in found.items()}
+        return {"n_people": tf.cast(found["scores"].row_lengths(), tf.int32), **dense}
+
+
+def image_masks(mask_logits, boxes, input_from_image, down_ratio, image_size):
+    """Enlarges masks to their photographs.
+
+    Args:
+      mask_logits: float `[N, h, w]`, on the network's map, above 0 inside.
+      boxes: float `[N, 4]`, px of the photograph; a mask ends at 1.3 times its box.
+      input_from_image: float `[N, 3, 3]`.
+      down_ratio: px of the input per cell of the map.
+      image_size: int32 `[2]`, height and width of the photographs, px.
+
+    Returns:
+      bool `[N, H, W]`.
+    """
+    scale = tf.constant([[1 / down_ratio], [1 / down_ratio], [1.0]])
+    masks = warp_affine(
+        mask_logits[..., tf.newaxis],
+        scale * input_from_image,
+        tf.unstack(image_size),
+        jit_compile=False,  # sizes keep changing
+    )[..., 0]
+    middle = boxes[:, :2] + boxes[:, 2:] / 2
+    half = _MASK_BOX_FACTOR / 2 * boxes[:, 2:]
+
+    def is_near(axis, length):
+        places = tf.range(length, dtype=tf.float32)
+        return tf.abs(places - middle[:, axis, tf.newaxis]) <= half[:, axis, tf.newaxis]
+
+    is_near_x, is_near_y = is_near(0, image_size[1]), is_near(1, image_size[0])
+    return (masks > 0) & is_near_y[:, :, tf.newaxis] & is_near_x[:, tf.newaxis]
+
+
+def _kept(boxes, scores, threshold, iou_threshold, limit):
+    """Which people `[B, K]` are shown: sure enough, no copy of a surer one, not too many."""
+    is_kept = scores >= threshold
+    overlap = pairwise_iou(boxes, boxes)
+    rank = tf.range(tf.shape(scores)[1])  # the best come first
+    is_rival = (overlap > iou_threshold) & (rank[tf.newaxis] < rank[:, tf.newaxis])
+
+    def suppress(i, is_kept):
+        # what is dropped drops nobody else, so one after the other
+        is_beaten = tf.reduce_any(is_rival[:, i] & is_kept, axis=-1, keepdims=True)
+        return i + 1, is_kept & ~(is_beaten & (rank == i))
+
+    n_people = tf.shape(scores)[1]
+    _, is_kept = tf.while_loop(lambda i, _: i < n_people, suppress, [0, is_kept])
+    place = tf.cumsum(tf.cast(is_kept, tf.int32), axis=1)
+    return is_kept & (place <= limit)
+
+
+def _share(value, field):
+    return checked(value, field, ((value >= 0) & (value <= 1), "between 0 and 1"))
