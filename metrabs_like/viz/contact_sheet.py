@@ -53,8 +53,7 @@ def draw_contact_sheet(images, points2d, validity, caption, *, edges=(), sides=N
 
 def _cell(image, points, is_valid, factor, edges, sides):
     """Draws one crop, enlarged."""
-    if image.dtype != np.uint8:
-        image = np.uint8(np.rint(np.clip(image.astype(np.float64), 0, 1) * 255))
+    image = overlay.to_uint8(image)
     image = image.repeat(factor, axis=0).repeat(factor, axis=1)
     points = np.where(is_valid[:, np.newaxis], points, np.nan)
     points = (points + 0.5) * factor - 0.5

@@ -12,6 +12,21 @@ from metrabs_like.viz import palette
 _SUBPIXEL_BITS = 4
 
 
+def to_uint8(image):
+    """Turns an image of intensities 0..1 into one of 0..255.
+
+    Args:
+      image: array of any shape; uint8 stays as it is, numbers outside 0..1 are cut off.
+
+    Returns:
+      uint8 array.
+    """
+    image = np.asarray(image)
+    if image.dtype == np.uint8:
+        return image
+    return np.round(np.clip(image.astype(np.float64), 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
 def draw_poses(image, poses2d, edges, boxes=None, *, sides=None, validity=None):
     """Draws skeletons, and boxes if given, on a copy of the image.
 

@@ -71,3 +71,10 @@ def test_grey_images_become_rgb_and_wrong_ones_are_named():
         overlay.draw_poses(np.zeros((5, 5, 4), np.uint8), [], ())
     with pytest.raises(ValueError, match=r"\[N, P, 2\]"):
         overlay.draw_poses(GREY, np.zeros((3, 2)), EDGES)
+
+
+def test_intensities_become_grey_levels():
+    levels = overlay.to_uint8(np.array([-0.5, 0, 0.5, 1, 2], np.float32))
+    assert levels.dtype == np.uint8
+    np.testing.assert_array_equal(levels, [0, 0, 128, 255, 255])
+    np.testing.assert_array_equal(overlay.to_uint8(GREY), GREY)

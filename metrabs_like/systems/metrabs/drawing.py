@@ -33,7 +33,7 @@ def draw(image, decoded, config=None):
             f"decoded['coords2d'] has {coords2d.shape[-2]} points, but the skeleton "
             f"{skeleton.name!r} has {skeleton.n_joints}; pass the config that the model has."
         )
-    image = _to_uint8(np.asarray(image))
+    image = overlay.to_uint8(image)
     shown = next(iter(skeletons.components(skeleton).values()))
     edges = [edge for edge in skeleton.edges if edge[0] in shown and edge[1] in shown]
     shown_only = np.full(coords2d.shape, np.nan)
@@ -47,10 +47,3 @@ def draw(image, decoded, config=None):
         for picture, pose in zip(image, shown_only, strict=True)
     ]
     return np.stack(pictures) if pictures else np.zeros(image.shape, np.uint8)
-
-
-def _to_uint8(image):
-    """Converts intensities 0..1 to 0..255."""
-    if image.dtype == np.uint8:
-        return image
-    return np.round(np.clip(image.astype(np.float64), 0.0, 1.0) * 255.0).astype(np.uint8)
