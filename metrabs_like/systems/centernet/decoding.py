@@ -129,7 +129,7 @@ def _checked(outputs):
         missing.append("seg_feat")
     if missing:
         raise ValueError(
-            f"`outputs` lacks the maps {missing}, it has {sorted(outputs)}: pass the network's heads"
+            f"`outputs` lacks the maps {missing}, it has {sorted(outputs)}: pass the heads' maps"
         )
     outputs = {name: as_float(value) for name, value in outputs.items()}
     check_shapes(
@@ -141,7 +141,7 @@ def _checked(outputs):
     n_values, n_maps = outputs["hps"].shape[3], "hm_hp" in outputs and outputs["hm_hp"].shape[3]
     if n_values is None or n_values % 2 or n_maps not in (False, n_values // 2):
         raise ValueError(
-            f"`hps` has {n_values} channels and `hm_hp` {n_maps}: they must be 2 J and J, both known"
+            f"`hps` has {n_values} channels and `hm_hp` {n_maps}: must be 2 J and J, both known"
         )
     return outputs
 

@@ -147,7 +147,7 @@ def cell_coordinates(cells, width):
 
 
 def _in_blocks(heatmaps, k):
-    """Cuts the cells into blocks, at least k: `[B, blocks, 16, C]`; what is filled up never wins."""
+    """Cuts the cells into k blocks or more, `[B, blocks, 16, C]`; what fills them never wins."""
     batch, height, width, n_channels = tf.unstack(tf.shape(heatmaps))
     n_cells = height * width
     n_blocks = tf.maximum((n_cells + _BLOCK - 1) // _BLOCK, k)
