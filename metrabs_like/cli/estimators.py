@@ -1,4 +1,4 @@
-"""Anything that offers the published image-level interface, behind one plain call.
+"""Anything that finds people or their poses in images, behind one plain call each.
 
 Conventions: poses in millimetres in the camera frame (x right, y down, z forward), image points in
 px; joints in the order of the chosen skeleton.
@@ -12,7 +12,8 @@ import numpy as np
 
 from metrabs_like.skeletons import Skeleton
 
-DEFAULT_PRESET = "synthetic_long"
+DEFAULT_PRESETS = {"metrabs": "synthetic_long", "centernet": "synthetic_crowds"}
+"""What is taken where no model is named."""
 PREFERRED_SKELETON = "coco_17"
 _SAVED_MODEL_FILE = "saved_model.pb"
 _EXPORTED = "saved_model"
@@ -37,23 +38,77 @@ class Poses:
     skeleton: Skeleton
 
 
-def load(name: str):
-    """Loads a model with an `estimate_poses` method.
+@dataclasses.dataclass(frozen=True)
+class People:
+    """Who was found in an image.
+
+    Attributes:
+      boxes: float `[N, 4]`, (left, top, width, height) px.
+      scores: float `[N]`, 0..1, descending.
+      poses2d: float `[N, J, 2]`, px.
+      joint_scores: float `[N, J]`.
+      masks: bool `[N, H, W]`, or None where the model has none.
+      skeleton: names and edges of the J joints.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    poses2d: np.ndarray
+    joint_scores: np.ndarray
+    masks: np.ndarray | None
+    skeleton: Skeleton
+
+
+def load(name: str, system: str, flag: str = "model"):
+    """Loads a model with a method `estimate_poses` (people in boxes) or `detect` (all people).
 
     Args:
       name: folder of a SavedModel (ours or a published one) or of an export, folder of a training
-        run or a preset, or name of a shipped preset; empty means the default preset.
+        run or a preset, or name of a shipped preset; empty means the system's default preset.
+      system: name of a system, see `name`.
+      flag: that named the model, for messages.
 
     Returns:
-      The object with the method and the attributes of the published interface.
+      The object with the method and its attributes.
 
     Raises:
-      ValueError: if there is no such model, it is damaged, or it has no `estimate_poses`.
+      ValueError: if there is no such model, it is damaged, or it has neither method.
     """
     for folder in (name, os.path.join(name, _EXPORTED)):
         if name and os.path.isfile(os.path.join(folder, _SAVED_MODEL_FILE)):
-            return _load_saved_model(folder)
-    return _build(name or DEFAULT_PRESET)
+            return _load_saved_model(folder, flag)
+    return _build(name or DEFAULT_PRESETS[system], flag)
+
+
+def is_detector(model) -> bool:
+    """Whether a loaded model finds people (otherwise it estimates those in given boxes)."""
+    return callable(getattr(model, "detect", None))
+
+
+def detect(detector, image: np.ndarray, **options) -> People:
+    """Finds the people of an image.
+
+    Args:
+      detector: from `load`.
+      image: uint8 `[H, W, 3]`, RGB.
+      **options: arguments of `serving.PersonDetector.detect`.
+
+    Raises:
+      ValueError: for an argument that the detector refuses.
+    """
+    import tensorflow as tf
+
+    try:
+        answer = detector.detect(tf.constant(image)[tf.newaxis], **options)
+    except tf.errors.OpError as error:
+        raise ValueError(f"the detector refuses its input: {_reason(error)}") from error
+    found = {name: np.asarray(_numpy(ragged[0])) for name, ragged in answer.items()}
+    names = ("boxes", "scores", "poses2d", "joint_scores")
+    return People(
+        **{name: found[name] for name in names},
+        masks=found.get("masks"),
+        skeleton=_named("", detector.joint_names, detector.joint_edges),
+    )
 
 
 def estimate(
@@ -96,7 +151,7 @@ def estimate(
     return _poses(answer, boxes, chosen)
 
 
-def _load_saved_model(folder):
+def _load_saved_model(folder, flag):
     """Loads with TensorFlow alone."""
     import tensorflow as tf
 
@@ -105,22 +160,22 @@ def _load_saved_model(folder):
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"--model={folder} is a damaged SavedModel ({reason}): export it again"
+            f"--{flag}={folder} is a damaged SavedModel ({reason}): export it again"
         ) from error
-    if not callable(getattr(model, "estimate_poses", None)):
+    if not (is_detector(model) or callable(getattr(model, "estimate_poses", None))):
         raise ValueError(
-            f"--model={folder} is a SavedModel without the method estimate_poses: give one that "
-            "`metrabs-like-export` wrote, or one with the published MeTRAbs interface"
+            f"--{flag}={folder} is a SavedModel without the method estimate_poses or detect: give "
+            "one that `metrabs-like-export` wrote, or one with the published MeTRAbs interface"
         )
     return model
 
 
-def _build(name):
+def _build(name, flag):
     """Puts a run's or preset's network behind the interface, in this process."""
     from metrabs_like.cli import models
 
     try:
-        return models.load(name).predictor()
+        return models.load(name, flag=flag).predictor()
     except ValueError as error:
         raise ValueError(f"{error} (nor is it the folder of a SavedModel)") from error
 

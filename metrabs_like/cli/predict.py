@@ -1,30 +1,34 @@
-"""Estimates the 3D poses of the people in one photograph.
+"""Finds the people of one photograph and estimates their 3D poses.
 
   metrabs-like-predict --image=photo.jpg --output_dir=poses
   metrabs-like-predict --image=photo.jpg --output_dir=poses --boxes="120,40,180,420;400,60,150,390"
+  metrabs-like-predict --image=photo.jpg --output_dir=people --system=centernet
 
-Writes `photo_poses.json` (millimetres, pixels; every key tells its unit), `photo_overlay.png` and
-`photo_3d.png`. Boxes are left, top, width, height in pixels; without them the whole image counts as
-one person. Without `--intrinsics` the field of view is assumed, and absolute distance with it.
+With a pose model it writes `photo_poses.json` (millimetres, pixels; every key tells its unit),
+`photo_overlay.png` and `photo_3d.png`. Boxes are left, top, width, height in pixels; without them
+the detector looks for people, and with `--detector=none` the whole image counts as one person.
+Without `--intrinsics` the field of view is assumed, and absolute distance with it. With a detector
+as the model, or `--system=centernet`, it writes boxes, 2D joints and masks: `photo_people.json` and
+`photo_people.png`.
 """
 
-import json
-import math
 import os
-import re
 import sys
 
 import numpy as np
 from absl import flags
 
-from metrabs_like.cli import app, estimators, photographs
-from metrabs_like.units import MM_PER_M
-
-DEFAULT_FOV_DEGREES = 55.0
-CAMERA_FRAME = (
-    "origin at the camera's optical centre, x right, y down, z forward; "
-    "pixel (0, 0) is the centre of the top-left pixel"
+from metrabs_like.cli import (
+    app,
+    estimators,
+    photographs,
+    predicted_people,
+    predicted_poses,
+    systems,
 )
+from metrabs_like.cli.predicted_poses import DEFAULT_FOV_DEGREES
+
+NO_DETECTOR = "none"
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -34,11 +38,18 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "model",
         "",
-        "SavedModel, export, training run or preset; empty takes the shipped preset.",
+        "SavedModel, export, training run or preset; empty takes the system's shipped preset.",
+        values,
+    )
+    flags.DEFINE_enum(
+        "system",
+        next(iter(estimators.DEFAULT_PRESETS)),
+        sorted(systems.SYSTEMS),
+        "Whose preset is taken where --model is empty; otherwise the model decides.",
         values,
     )
     flags.DEFINE_string(
-        "boxes", "", "Boxes x,y,width,height in px joined with ;, empty for the image.", values
+        "boxes", "", "Boxes x,y,width,height in px joined with ;, empty for the detector's.", values
     )
     flags.DEFINE_string(
         "intrinsics", "", "fx,fy,cx,cy or the matrix's nine numbers, row by row, in px.", values
@@ -55,6 +66,23 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "num_aug", 5, "Test-time views per person, 1 for the plain crop.", 1, flag_values=values
     )
+    _define_detector_flags(values)
+
+
+def _define_detector_flags(values):
+    text = "What finds people: as --model; empty takes the shipped preset, none the whole image."
+    flags.DEFINE_string("detector", "", text, values)
+    text = "Least score of a person, 0 to 1."
+    flags.DEFINE_float("detector_threshold", 0.3, text, 0.0, 1.0, flag_values=values)
+    text = "Of boxes that overlap more (intersection over union) the surer one is kept."
+    flags.DEFINE_float("detector_nms_iou_threshold", 0.7, text, 0.0, 1.0, flag_values=values)
+    flags.DEFINE_integer("max_detections", 100, "People at most.", 1, flag_values=values)
+    text = "Average with what is seen in the mirrored image."
+    flags.DEFINE_boolean("detector_flip_aug", False, text, values)
+    text = "Side of the detector's input, px, a multiple of 32; -1: as trained, 0: the image's own."
+    flags.DEFINE_integer("input_side", -1, text, -1, flag_values=values)
+    text = "Joints of a lower score are not drawn."
+    flags.DEFINE_float("joint_threshold", 0.1, text, 0.0, 1.0, flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -67,200 +95,84 @@ def run(values: flags.FlagValues) -> None:
     app.require(values, "image", "output_dir")
     image = photographs.read(values.image)
     height, width = image.shape[:2]
-    boxes, box_source = parse_boxes(values.boxes, width, height)
-    intrinsics, camera_source = camera_matrix(values.intrinsics, values.fov_degrees, width, height)
+    boxes = None
+    if values.boxes.strip():
+        boxes = predicted_poses.parse_boxes(values.boxes, width, height)
+    camera = predicted_poses.camera_matrix(values.intrinsics, values.fov_degrees, width, height)
     output_dir = app.writable_folder(values.output_dir, "output_dir")
-    model = estimators.load(values.model)
-    poses = estimators.estimate(model, image, boxes, intrinsics, values.skeleton, values.num_aug)
-    print(f"{len(boxes)} box(es): {box_source}")
-    print(f"camera: {camera_source}")
+    model = estimators.load(values.model, values.system)
     content = {
         "image": os.path.basename(values.image),
         "image_width_px": width,
         "image_height_px": height,
-        "model": values.model or estimators.DEFAULT_PRESET,
-        "box_source": box_source,
-        "intrinsics_source": camera_source,
-        **report(poses, intrinsics),
+        "model": values.model or estimators.DEFAULT_PRESETS[values.system],
     }
     stem = os.path.join(output_dir, os.path.splitext(os.path.basename(values.image))[0])
-    for path in write(stem, content, image, poses):
+    is_detector = estimators.is_detector(model)
+    predict = _predict_people if is_detector else _predict_poses
+    for path in predict(values, model, image, boxes, camera, content, stem):
         print(f"written: {path}")
 
 
-def parse_boxes(text: str, width: int, height: int) -> tuple[np.ndarray, str]:
-    """Reads `x,y,w,h;x,y,w,h`.
-
-    Args:
-      text: the flag; empty means the whole image.
-      width: of the image, px.
-      height: of the image, px.
-
-    Returns:
-      Boxes float `[N, 4]`, px, and a sentence that tells where they come from.
-
-    Raises:
-      ValueError: for a box that is no four finite numbers, has no area, or lies outside.
-    """
-    if not text.strip():
-        whole = np.array([[0, 0, width, height]], np.float32)
-        return whole, "no --boxes given, the whole image is taken as one person"
-    boxes = []
-    for part in filter(str.strip, text.split(";")):
-        box = _numbers(part, "boxes", (4,), "x,y,width,height in px, boxes joined with ;")
-        x, y, w, h = box
-        if w <= 0 or h <= 0:
-            raise ValueError(f"--boxes: {part!r} has no area: width and height must be above 0 px")
-        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            raise ValueError(
-                f"--boxes: {part!r} lies outside the image of {width} x {height} px: "
-                "give left, top, width and height in px of the upright image"
-            )
-        boxes.append(box)
-    return np.array(boxes, np.float32).reshape(-1, 4), "--boxes"
-
-
-def camera_matrix(
-    text: str, fov_degrees: float | None, width: int, height: int
-) -> tuple[np.ndarray, str]:
-    """Reads the intrinsics or makes them from the field of view.
-
-    Args:
-      text: `fx,fy,cx,cy` or nine numbers in px, or empty.
-      fov_degrees: field of view of the longer side, or None.
-      width: of the image, px.
-      height: of the image, px.
-
-    Returns:
-      Matrix float `[3, 3]`, px, and a sentence that tells where it comes from.
-
-    Raises:
-      ValueError: for both at once, other counts of numbers, or values out of range.
-    """
-    if text and fov_degrees is not None:
-        raise ValueError("--intrinsics and --fov_degrees exclude each other: give one of them")
-    if text:
-        return _matrix(text), "--intrinsics"
-    fov = DEFAULT_FOV_DEGREES if fov_degrees is None else fov_degrees
-    if not (math.isfinite(fov) and 0 < fov < 180):
-        raise ValueError(f"--fov_degrees={fov}: must be between 0 and 180, e.g. 55")
-    focal = max(width, height) / (2 * math.tan(math.radians(fov) / 2))
-    matrix = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    known = "given" if fov_degrees is not None else "assumed, so distances are uncertain"
-    return matrix, f"field of view of {fov:g} degrees along the longer side, {known}"
-
-
-def report(poses: estimators.Poses, intrinsics: np.ndarray) -> dict:
-    """Puts poses into plain lists whose keys carry their units.
-
-    Args:
-      poses: what was estimated.
-      intrinsics: `[3, 3]`, px.
-
-    Returns:
-      A dict ready for JSON; what is not finite is None.
-    """
-    people = []
-    for i in range(len(poses.boxes)):
-        uncertainty = None if poses.uncertainties is None else poses.uncertainties[i]
-        people.append(
-            {
-                "box_xywh_px": _rounded(poses.boxes[i]),
-                "joints3d_mm": _rounded(poses.poses3d[i]),
-                "joints2d_px": _rounded(poses.poses2d[i]),
-                "uncertainty_mm": None if uncertainty is None else _rounded(uncertainty),
-            }
+def _predict_people(values, model, image, boxes, camera, content, stem):
+    """Finds people; boxes and camera are of no use here."""
+    if boxes is not None:
+        raise ValueError(
+            f"--boxes={values.boxes}: the model finds boxes itself; leave the flag out, or name "
+            "a pose model in --model"
         )
-    return {
-        "camera_frame": CAMERA_FRAME,
-        "intrinsics_px": np.asarray(intrinsics, np.float64).tolist(),
-        "skeleton": poses.skeleton.name,
-        "joint_names": list(poses.skeleton.joint_names),
-        "joint_edges": [list(edge) for edge in poses.skeleton.edges],
-        "people": people,
-    }
+    del camera
+    people = _found(values, model, image)
+    print(f"{len(people.boxes)} people")
+    content |= predicted_people.report(people)
+    return predicted_people.write(stem, content, image, people, values.joint_threshold)
 
 
-def write(stem: str, content: dict, image: np.ndarray, poses: estimators.Poses) -> list[str]:
-    """Writes JSON, overlay and 3D plot; each file appears only when it is complete.
-
-    Args:
-      stem: path without ending.
-      content: for the JSON file.
-      image: uint8 `[H, W, 3]`, RGB.
-      poses: to draw.
-
-    Returns:
-      The three paths.
-
-    Raises:
-      OSError: if a file cannot be written.
-    """
-    import cv2
-
-    from metrabs_like.viz import overlay, palette, plot3d
-
-    sides, edges = palette.joint_sides(poses.skeleton), poses.skeleton.edges
-    drawn = overlay.draw_poses(image, poses.poses2d, edges, poses.boxes, sides=sides)
-    encoded = cv2.imencode(".png", drawn[..., ::-1])[1].tobytes()
-    text = json.dumps(content, indent=1, allow_nan=False)
-    text = re.sub(r"\[\s+([^\[\]]*?)\s+\]", _on_one_line, text).encode()
-
-    def plot(path):
-        plot3d.save_pose_plot(path, poses.poses3d / MM_PER_M, edges, sides=sides)
-
-    writers = {
-        f"{stem}_poses.json": lambda path: _write_bytes(path, text),
-        f"{stem}_overlay.png": lambda path: _write_bytes(path, encoded),
-        f"{stem}_3d.png": plot,
-    }
-    for path, writer in writers.items():
-        with app.replacing(path) as temporary:
-            writer(temporary)
-    return list(writers)
+def _predict_poses(values, model, image, boxes, camera, content, stem):
+    """Estimates 3D poses in the given boxes, the detector's, or the whole image."""
+    boxes, box_source = _boxes(values, image, boxes)
+    intrinsics, camera_source = camera
+    poses = estimators.estimate(model, image, boxes, intrinsics, values.skeleton, values.num_aug)
+    print(f"{len(boxes)} box(es): {box_source}")
+    print(f"camera: {camera_source}")
+    content |= {"box_source": box_source, "intrinsics_source": camera_source}
+    content |= predicted_poses.report(poses, intrinsics)
+    return predicted_poses.write(stem, content, image, poses)
 
 
-def _numbers(text, flag, counts, form):
-    """Comma-separated finite numbers of one of the allowed counts."""
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in counts or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"--{flag}: {text!r} must be {form}")
-    return numbers
+def _boxes(values, image, boxes):
+    """Returns boxes `[N, 4]` and a sentence that tells where they come from."""
+    if boxes is not None:
+        return boxes, "--boxes"
+    if values.detector == NO_DETECTOR:
+        height, width = image.shape[:2]
+        whole = np.array([[0, 0, width, height]], np.float32)
+        return whole, "--detector=none, the whole image is taken as one person"
+    name = values.detector or estimators.DEFAULT_PRESETS["centernet"]
+    detector = estimators.load(name, "centernet", flag="detector")
+    if not estimators.is_detector(detector):
+        raise ValueError(f"--detector={name} finds no people: name a model of system centernet")
+    people = _found(values, detector, image)
+    source = f"found by the detector {name}, score >= {values.detector_threshold:g}"
+    if not len(people.boxes):
+        source += (
+            "; nobody was found: give --boxes, a lower --detector_threshold, or --detector=none "
+            "to take the whole image as one person"
+        )
+    return people.boxes, source
 
 
-def _matrix(text):
-    """Intrinsics from four or nine numbers."""
-    numbers = _numbers(text, "intrinsics", (4, 9), "fx,fy,cx,cy or nine numbers, finite, in px")
-    if len(numbers) == 4:
-        fx, fy, cx, cy = numbers
-        numbers = [fx, 0, cx, 0, fy, cy, 0, 0, 1]
-    matrix = np.array(numbers).reshape(3, 3)
-    if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise ValueError(f"--intrinsics={text}: the focal lengths fx and fy must be above 0 px")
-    if matrix[1, 0] != 0 or matrix[2].tolist() != [0, 0, 1]:
-        raise ValueError(f"--intrinsics={text}: the matrix must be fx,s,cx,0,fy,cy,0,0,1")
-    return matrix
-
-
-def _rounded(values):
-    """Nested lists of numbers with two decimals, None for what is not finite."""
-    if isinstance(values, np.ndarray) and values.ndim:
-        return [_rounded(value) for value in values]
-    return round(float(values), 2) if math.isfinite(values) else None
-
-
-def _on_one_line(match):
-    """An innermost list without its line breaks."""
-    return "[" + re.sub(r"\s*\n\s*", " ", match.group(1)) + "]"
-
-
-def _write_bytes(path, content):
-    """Writes a whole file."""
-    with open(path, "wb") as file:
-        file.write(content)
+def _found(values, detector, image):
+    """Asks a detector with the options of the flags."""
+    return estimators.detect(
+        detector,
+        image,
+        detector_threshold=values.detector_threshold,
+        detector_nms_iou_threshold=values.detector_nms_iou_threshold,
+        max_detections=values.max_detections,
+        detector_flip_aug=values.detector_flip_aug,
+        input_side=values.input_side,
+    )
 
 
 def main(argv=None) -> int:

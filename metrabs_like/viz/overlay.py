@@ -27,6 +27,22 @@ def to_uint8(image):
     return np.round(np.clip(image.astype(np.float64), 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
+def tinted(image, mask, color, opacity=0.45):
+    """Colours the part of an image that a mask covers.
+
+    Args:
+      image: uint8 `[H, W, 3]`, RGB.
+      mask: bool `[H, W]`.
+      color: three numbers 0..255.
+      opacity: share of the colour, 0..1.
+
+    Returns:
+      uint8 `[H, W, 3]`, a new array.
+    """
+    mixed = (1 - opacity) * image + opacity * np.asarray(color, np.float64)
+    return np.where(np.asarray(mask)[..., np.newaxis], np.rint(mixed), image).astype(np.uint8)
+
+
 def draw_poses(image, poses2d, edges, boxes=None, *, sides=None, validity=None):
     """Draws skeletons, and boxes if given, on a copy of the image.
 

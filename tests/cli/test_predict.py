@@ -12,6 +12,8 @@ import tensorflow as tf
 from metrabs_like.cli import export, predict
 from metrabs_like.systems import metrabs
 
+BOX = "10,20,40,60"
+
 # A program of its own: only the published arguments, no uncertainties, nothing of this package.
 STAND_IN = """
 import sys
@@ -114,17 +116,17 @@ def test_any_saved_model_with_the_published_interface(stand_in, photo, tmp_path)
 
 
 def test_skeleton_is_a_choice_of_the_model(stand_in, photo, tmp_path, capsys):
-    content = call(image=photo, output_dir=tmp_path, model=stand_in, skeleton="hips")
+    content = call(image=photo, output_dir=tmp_path, model=stand_in, skeleton="hips", boxes=BOX)
     assert content["skeleton"] == "hips" and content["joint_names"] == ["pelv", "lhip", "rhip"]
     assert len(content["people"][0]["joints3d_mm"]) == 3
-    call(image=photo, output_dir=tmp_path, model=stand_in, skeleton="coco_17", expect=1)
+    call(image=photo, output_dir=tmp_path, model=stand_in, skeleton="coco_17", boxes=BOX, expect=1)
     assert "--skeleton=coco_17: the model does not have it; one of hips" in capsys.readouterr().err
 
 
-def test_without_boxes_the_whole_image_is_one_person_and_it_says_so(
+def test_without_detector_the_whole_image_is_one_person_and_it_says_so(
     stand_in, photo, tmp_path, capsys
 ):
-    content = call(image=photo, output_dir=tmp_path, model=stand_in)
+    content = call(image=photo, output_dir=tmp_path, model=stand_in, detector="none")
     assert content["people"][0]["box_xywh_px"] == [0, 0, 160, 120]
     printed = capsys.readouterr().out
     assert "whole image is taken as one person" in printed
@@ -198,7 +200,7 @@ def test_damaged_or_other_saved_models(photo, tmp_path, capsys):
 
 
 def test_failed_write_keeps_the_earlier_result(stand_in, photo, tmp_path, monkeypatch):
-    call(image=photo, output_dir=tmp_path, model=stand_in)
+    call(image=photo, output_dir=tmp_path, model=stand_in, boxes=BOX)
     before = (tmp_path / "photo_3d.png").read_bytes()
 
     def failing(path, *_, **__):
@@ -206,7 +208,7 @@ def test_failed_write_keeps_the_earlier_result(stand_in, photo, tmp_path, monkey
         raise OSError("no space left")
 
     monkeypatch.setattr("metrabs_like.viz.plot3d.save_pose_plot", failing)
-    call(image=photo, output_dir=tmp_path, model=stand_in, expect=1)
+    call(image=photo, output_dir=tmp_path, model=stand_in, boxes=BOX, expect=1)
     assert (tmp_path / "photo_3d.png").read_bytes() == before
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 

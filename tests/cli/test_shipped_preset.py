@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from metrabs_like.cli import evaluate, prepare_data
-from metrabs_like.cli.estimators import DEFAULT_PRESET
+from metrabs_like.cli.estimators import DEFAULT_PRESETS
 from metrabs_like.systems import metrabs
 
+DEFAULT_PRESET = DEFAULT_PRESETS["metrabs"]
 FOLDER = pathlib.Path(metrabs.__file__).parent / "presets" / DEFAULT_PRESET
 MAX_BYTES = 6_000_000
 NOSE_M, NOSE_UNCERTAINTY_M = [-0.05942, -0.67072, 3.01045], 0.20312

@@ -78,3 +78,11 @@ def test_intensities_become_grey_levels():
     assert levels.dtype == np.uint8
     np.testing.assert_array_equal(levels, [0, 0, 128, 255, 255])
     np.testing.assert_array_equal(overlay.to_uint8(GREY), GREY)
+
+
+def test_masks_are_tinted_where_they_are():
+    mask = np.zeros(GREY.shape[:2], bool)
+    mask[10:20, 30:40] = True
+    picture = overlay.tinted(GREY, mask, (200, 0, 100), opacity=0.5)
+    np.testing.assert_array_equal(picture[mask], [[150, 50, 100]] * 100)
+    np.testing.assert_array_equal(picture[~mask], GREY[~mask])

@@ -6,8 +6,6 @@ from metrabs_like.systems.centernet.config import Config
 from metrabs_like.systems.centernet.evaluation import SCORE_THRESHOLD
 from metrabs_like.viz import overlay, palette
 
-_MASK_OPACITY = 0.45
-
 
 def draw(image, decoded, config=None, *, score_threshold=SCORE_THRESHOLD):
     """Draws people with boxes, joints and masks.
@@ -48,8 +46,7 @@ def _drawn(image, people, config, score_threshold):
     people = {key: value[shown] for key, value in people.items() if key != "mask_logits"}
     for number, mask in enumerate(people.get("masks", ())):
         color = palette.PERSON_COLORS[number % len(palette.PERSON_COLORS)]
-        tinted = (1 - _MASK_OPACITY) * image + _MASK_OPACITY * np.asarray(color)
-        image = np.where(mask[..., np.newaxis], tinted, image).astype(np.uint8)
+        image = overlay.tinted(image, mask, color)
     return overlay.draw_poses(
         image,
         people["joints2d"],
