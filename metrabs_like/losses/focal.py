@@ -58,7 +58,8 @@ def focal_term(probabilities, heatmap_true):
     References:
       Zhou et al., Objects as Points, eq. 1; Law and Deng, CornerNet, 2018; released code.
     """
-    probabilities, heatmap_true = as_float(probabilities), as_float(heatmap_true)
+    probabilities = as_float(probabilities)
+    heatmap_true = as_float(heatmap_true, probabilities)
     _check_same_shape(probabilities, heatmap_true)
     heatmap_true = tf.stop_gradient(heatmap_true)
     is_positive, is_negative = tf.equal(heatmap_true, 1.0), heatmap_true < 1.0

@@ -111,9 +111,9 @@ def dense_l1_term(predicted, true, weights):
     References:
       Released code of Objects as Points, `MultiPoseLoss` with `dense_hp`.
     """
-    weights = tf.stop_gradient(as_float(weights))
-    predicted, true, _ = _checked(predicted, true, weights, "B H W C", "B H W C")
-    total = _total(lambda error: weights * tf.abs(error), predicted, true, weights > 0)
+    predicted, true, is_valid = _checked(predicted, true, weights, "B H W C", "B H W C")
+    weights = tf.stop_gradient(as_float(weights, predicted))
+    total = _total(lambda error: weights * tf.abs(error), predicted, true, is_valid)
     return LossTerm(total, expected_dense_count(weights), 1.0)
 
 
@@ -135,7 +135,8 @@ def mean_square_term(predicted, true):
     References:
       Released code of Objects as Points, `mse_loss`: it compares raw maps, without a sigmoid.
     """
-    predicted, true = as_float(predicted), as_float(true)
+    predicted = as_float(predicted)
+    true = as_float(true, predicted)
     check_shapes(predicted=(predicted, "B H W C"), true=(true, "B H W C"))
     total = tf.reduce_sum(tf.square(predicted - tf.stop_gradient(true)))
     return LossTerm(total, tf.cast(tf.size(true), tf.float32), 1.0)
@@ -181,7 +182,8 @@ def expected_dense_count(weights):
 
 def _checked(predicted, true, is_valid, pattern, mask_pattern):
     """Converts the arguments and compares their shapes; the truth gets no gradient."""
-    predicted, true, is_valid = as_float(predicted), as_float(true), as_mask(is_valid)
+    predicted, is_valid = as_float(predicted), as_mask(is_valid)
+    true = as_float(true, predicted)
     check_shapes(
         predicted=(predicted, pattern), true=(true, pattern), is_valid=(is_valid, mask_pattern)
     )
