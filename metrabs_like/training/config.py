@@ -10,7 +10,8 @@ import dataclasses
 import json
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-SCHEDULES = ("two_phase", "cosine", "constant")
+SCHEDULES = ("two_phase", "cosine", "steps", "constant")
+_SHARES = ("phase1_fraction", "phase1_factor", "phase2_factor", "final_factor", "drop_factor")
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 
 
@@ -21,12 +22,15 @@ class TrainConfig:
     Attributes:
       steps: number of optimizer updates of the whole run (a resumed run counts from its start).
       learning_rate: base rate after warm-up (1e-4: ours; the short demo uses more).
-      schedule: `two_phase` (exponential, drop, exponential), `cosine` or `constant`.
+      schedule: `two_phase` (exponential, drop, exponential), `cosine`, `steps` (drops at
+        `drop_steps`) or `constant`.
       warmup_steps: updates of linear warm-up from 0 (ours).
       phase1_fraction: share of `steps` spent in the first phase of `two_phase` (ours).
       phase1_factor: rate at the end of phase 1, relative to `learning_rate` (ours).
       phase2_factor: rate at the start of phase 2, relative to `learning_rate` (ours).
       final_factor: rate at the last step of `two_phase` and `cosine`, relative (ours).
+      drop_steps: updates at which the rate of `steps` drops, ascending.
+      drop_factor: by this factor.
       optimizer: a name for `training.optimizers.make_optimizer`: `adamw`, `adam`, `sgd`, ...,
         `tfa.NAME` in the addons lane.
       weight_decay: decoupled decay of kernels (vectors, i.e. biases and norms, are exempt);
@@ -59,6 +63,8 @@ class TrainConfig:
     phase1_factor: float = 1 / 3
     phase2_factor: float = 1 / 30
     final_factor: float = 1 / 100
+    drop_steps: tuple[int, ...] = ()
+    drop_factor: float = 0.1
     optimizer: str = "adamw"
     weight_decay: float = 0.0
     momentum: float = 0.9
@@ -112,10 +118,20 @@ class TrainConfig:
             value = getattr(self, field)
             if not value >= low:
                 raise ValueError(f"{field}={value}: must be at least {low}.")
-        for field in ("phase1_fraction", "phase1_factor", "phase2_factor", "final_factor"):
+        for field in _SHARES:
             value = getattr(self, field)
             if not 0 < value <= 1:
                 raise ValueError(f"{field}={value}: must be above 0 and at most 1.")
+        if (
+            list(self.drop_steps) != sorted(set(self.drop_steps))
+            or min(self.drop_steps, default=1) < 1
+        ):
+            raise ValueError(f"drop_steps={self.drop_steps}: must be ascending and at least 1.")
+        if bool(self.drop_steps) != (self.schedule == "steps"):
+            raise ValueError(
+                f"drop_steps={self.drop_steps} with schedule={self.schedule!r}: the schedule "
+                "'steps' needs them, the others do not read them."
+            )
         for field in ("ema_momentum", "momentum"):
             value = getattr(self, field)
             if not 0 <= value < 1:
@@ -141,4 +157,6 @@ class TrainConfig:
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise ValueError(f"unknown training setting(s) {unknown}: remove or correct them.")
+        if "drop_steps" in values:
+            values["drop_steps"] = tuple(values["drop_steps"])
         return cls(**values)

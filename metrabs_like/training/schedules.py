@@ -105,6 +105,45 @@ class CosineDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
         return dict(self._config)
 
 
+@tf.keras.utils.register_keras_serializable("metrabs_like")
+class StepDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """A constant rate that drops by a factor at each of some updates, after a warm-up.
+
+    The schedule of Objects as Points and many others.
+    """
+
+    def __init__(
+        self,
+        *,
+        learning_rate: float,
+        steps: int,
+        warmup_steps: int = 0,
+        drop_steps=(),
+        drop_factor: float = 0.1,
+    ):
+        super().__init__()
+        self._config = dict(
+            learning_rate=learning_rate,
+            steps=steps,
+            warmup_steps=warmup_steps,
+            drop_steps=tuple(drop_steps),
+            drop_factor=drop_factor,
+        )
+
+    def __call__(self, step):
+        """Returns the rate (float32 scalar) of the update after `step` (scalar) others."""
+        c = self._config
+        step = tf.cast(step, tf.float32)
+        factor = tf.ones([])
+        for drop_step in c["drop_steps"]:
+            factor *= tf.where(step >= drop_step, c["drop_factor"], 1.0)
+        return c["learning_rate"] * factor * _warmup(step, c["warmup_steps"])
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return dict(self._config)
+
+
 def make_schedule(config: TrainConfig, factor: float = 1.0):
     """Builds the schedule that `config.schedule` names.
 
@@ -128,6 +167,8 @@ def make_schedule(config: TrainConfig, factor: float = 1.0):
             phase2_factor=config.phase2_factor,
             final_factor=config.final_factor,
         )
+    if config.schedule == "steps":
+        return StepDecay(**common, drop_steps=config.drop_steps, drop_factor=config.drop_factor)
     final_factor = 1.0 if config.schedule == "constant" else config.final_factor
     return CosineDecay(**common, final_factor=final_factor)
 

@@ -33,11 +33,40 @@ def test_cosine_anneals_within_the_run_after_warm_up():
         assert rate(step, **settings) == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("schedule", ["two_phase", "cosine", "constant"])
+def test_steps_drop_the_rate():
+    settings = dict(schedule="steps", drop_steps=(10, 20), drop_factor=0.5, learning_rate=2.0)
+    assert [rate(step, **settings) for step in (0, 9, 10, 19, 20, 99)] == [2, 2, 1, 1, 0.5, 0.5]
+    assert rate(0, **settings, warmup_steps=4) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(schedule="steps"), "drop_steps=.. with schedule='steps'"),
+        (dict(drop_steps=(5,)), "with schedule='two_phase'"),
+        (dict(schedule="steps", drop_steps=(5, 5)), "ascending"),
+        (dict(schedule="steps", drop_steps=(0, 5)), "at least 1"),
+        (dict(schedule="steps", drop_steps=(5,), drop_factor=0), "drop_factor=0"),
+    ],
+)
+def test_steps_that_make_no_sense(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)
+
+
+def test_settings_of_steps_go_through_json():
+    config = TrainConfig(schedule="steps", drop_steps=(5, 9))
+    assert TrainConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize("schedule", ["two_phase", "cosine", "steps", "constant"])
 def test_serialization_and_graph_mode(schedule):
-    made = schedules.make_schedule(TrainConfig(schedule=schedule, steps=50), factor=0.5)
+    drops = dict(drop_steps=(3, 30)) if schedule == "steps" else {}
+    made = schedules.make_schedule(TrainConfig(schedule=schedule, steps=50, **drops), factor=0.5)
     again = type(made).from_config(made.get_config())
     in_graph = tf.function(again)
     for step in (0, 20, 49):
         assert float(in_graph(tf.constant(step))) == pytest.approx(float(made(step)))
-        assert float(made(step)) == pytest.approx(0.5 * rate(step, schedule=schedule, steps=50))
+        assert float(made(step)) == pytest.approx(
+            0.5 * rate(step, schedule=schedule, steps=50, **drops)
+        )
