@@ -8,7 +8,7 @@ holds only the opcodes listed here.
 
 import pickle
 from collections.abc import Collection
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from metrabs_like.data.safe_loading.refusal import UnsafeFile, refuse
 
@@ -18,7 +18,12 @@ file, an opcode makes at most an empty set of some 200 bytes and its place in a 
 of some 100; so the notes take at most about 3 GB."""
 
 ATOMS = (str, bytes, int, float, bool, type(None), complex)
+PERSISTENT_ID = "persistent id"
+"""Name of the call that a persistent id becomes; no global has one without a dot."""
+
 _MAX_KEY = 2**31
+_MAX_WIDE_KEYS = 10_000  # whole numbers beyond that: old optimizers use addresses as keys
+_REMEDY = "store the data without such objects (NumPy arrays, lists, dicts, text)"
 _RECONSTRUCTOR = "copyreg._reconstructor"
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _PLAIN = """
@@ -29,7 +34,6 @@ _PLAIN = """
 """.split()
 _REFUSED = {
     "PERSID": "a persistent id",
-    "BINPERSID": "a persistent id",
     "EXT1": "an extension code",
     "EXT2": "an extension code",
     "EXT4": "an extension code",
@@ -87,16 +91,45 @@ def read_notes(path: str, n_bytes: int, allowed: Collection[str]) -> Any:
       UnsafeFile: with the dotted name or the opcode, if something is not allowed or damaged.
     """
     with open(path, "rb") as file:
-        reader = _NoteReader(_BoundedFile(file, n_bytes), path, allowed)
-        try:
-            return reader.load()
-        except UnsafeFile:
-            raise
-        except (MemoryError, RecursionError):
-            refuse(path, "asks for more memory than there is", "do not use it")
-        except Exception as error:
-            text = f"{type(error).__name__}: {error}"[:200]
-            refuse(path, f"is no whole pickle ({text})", "copy it again")
+        return read_notes_of(file, path, n_bytes, allowed)
+
+
+def read_notes_of(
+    file: BinaryIO,
+    path: str,
+    n_bytes: int,
+    allowed: Collection[str],
+    *,
+    persistent_ids: list | None = None,
+    remedy: str = _REMEDY,
+) -> Any:
+    """Reads one pickle from an open file, which is left behind it.
+
+    Args:
+      file: at the pickle's first byte.
+      path: the file's name, for messages.
+      n_bytes: how many bytes may be read.
+      allowed: as of `read_notes`.
+      persistent_ids: takes the notes of persistent ids, which become calls of `PERSISTENT_ID` with
+        the id as argument; None refuses them.
+      remedy: for messages about what is not allowed.
+
+    Returns:
+      As of `read_notes`.
+
+    Raises:
+      UnsafeFile: as of `read_notes`.
+    """
+    reader = _NoteReader(_BoundedFile(file, n_bytes), path, allowed, persistent_ids, remedy)
+    try:
+        return reader.load()
+    except UnsafeFile:
+        raise
+    except (MemoryError, RecursionError):
+        refuse(path, "asks for more memory than there is", "do not use it")
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"[:200]
+        refuse(path, f"is no whole pickle ({text})", "copy it again")
 
 
 class _BoundedFile:
@@ -135,9 +168,11 @@ class _Opcodes:
 class _NoteReader(pickle._Unpickler):
     """The opcode loop; every opcode that could run code or change objects is written anew."""
 
-    def __init__(self, file, path, allowed):
+    def __init__(self, file, path, allowed, persistent_ids, remedy):
         super().__init__(file, encoding="latin1")  # Python 2 wrote array bytes as `str`
-        self._path, self._allowed = path, allowed
+        self._path, self._allowed, self._remedy = path, allowed, remedy
+        self._persistent_ids = persistent_ids
+        self._n_wide_keys_left = _MAX_WIDE_KEYS
         table = {
             getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]
             for name in _PLAIN
@@ -154,14 +189,17 @@ class _NoteReader(pickle._Unpickler):
             self.refuse(f"names {dotted[:200]!r}, which is not on the allow-list")
         return Name(dotted)
 
-    def persistent_load(self, pid) -> NoReturn:
-        """Refuses."""
-        self.refuse("holds a persistent id")
+    def persistent_load(self, pid) -> Call:
+        """Notes a persistent id, or refuses it."""
+        if self._persistent_ids is None:
+            self.refuse("holds a persistent id")
+        self._persistent_ids.append(pid)
+        return Call(PERSISTENT_ID, (pid,))
 
     def refuse(self, found: str) -> NoReturn:
         """Raises `UnsafeFile` for this file."""
-        remedy = "store the data without such objects (NumPy arrays, lists, dicts, text)"
-        if "'torch." in found:
+        remedy = self._remedy
+        if "'torch." in found and remedy == _REMEDY:
             remedy = "convert its PyTorch tensors to NumPy arrays and save it again"
         refuse(self._path, found, remedy)
 
@@ -180,7 +218,10 @@ class _NoteReader(pickle._Unpickler):
     def checked_key(self, key):
         """Returns a key of a dict or set."""
         if not is_key(key):
-            self.refuse("uses something else than text or small whole numbers as a key")
+            is_wide = type(key) is int and abs(key) < 2**63
+            self._n_wide_keys_left -= is_wide
+            if not is_wide or self._n_wide_keys_left < 0 or self._persistent_ids is None:
+                self.refuse("uses something else than text or small whole numbers as a key")
         return key
 
     def fill(self, target, pairs) -> None:
@@ -285,6 +326,10 @@ def _load_frozenset(reader):
     reader.append(frozenset(reader.checked_key(item) for item in items))
 
 
+def _load_binpersid(reader):
+    reader.append(reader.persistent_load(reader.stack.pop()))
+
+
 def _load_bytearray8(reader):
     n_bytes = int.from_bytes(reader.read(8), "little")
     reader.append(bytearray(reader.read(n_bytes)))
@@ -307,4 +352,5 @@ _OWN = {
     "ADDITEMS": _load_additems,
     "FROZENSET": _load_frozenset,
     "BYTEARRAY8": _load_bytearray8,
+    "BINPERSID": _load_binpersid,
 }

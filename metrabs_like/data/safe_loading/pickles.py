@@ -6,6 +6,7 @@ the file is ever imported, called or changed.
 """
 
 import collections
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from metrabs_like.data.safe_loading import model_objects, numpy_values, pandas_frames
@@ -17,6 +18,8 @@ MAX_PICKLE_BYTES = 4 << 30
 
 MAX_DEPTH = 100
 """Containers and calls inside each other; a DataFrame has about 10 (ours)."""
+
+_REMEDY = "store the data as NumPy arrays, lists, dicts and text"
 
 
 def load_pickle(path: str, *, max_bytes: int = MAX_PICKLE_BYTES) -> Any:
@@ -36,8 +39,29 @@ def load_pickle(path: str, *, max_bytes: int = MAX_PICKLE_BYTES) -> Any:
       ValueError: if the file is missing.
     """
     n_bytes = check_size(path, max_bytes)
-    notes = read_notes(path, n_bytes, _NAMES)
-    context = _Context(path, max_bytes)
+    return resolve_notes(read_notes(path, n_bytes, _NAMES), path, max_bytes, BUILDERS)
+
+
+def resolve_notes(
+    notes: Any, path: str, max_bytes: int, builders: Mapping[str, Any], remedy: str = _REMEDY
+) -> Any:
+    """Turns the notes of a pickle into values.
+
+    Args:
+      notes: of `pickle_notes.read_notes`.
+      path: the file, for messages.
+      max_bytes: most memory that may be taken beside the file.
+      builders: name of a call -> function of the `Call` and the context (`resolve`, `allocate`,
+        `refuse`) that makes its value; None refuses the call.
+      remedy: for messages about what the file holds.
+
+    Returns:
+      The value.
+
+    Raises:
+      UnsafeFile: as of `load_pickle`.
+    """
+    context = _Context(path, max_bytes, builders, remedy)
     try:
         return context.resolve(notes)
     except UnsafeFile:
@@ -52,15 +76,16 @@ def load_pickle(path: str, *, max_bytes: int = MAX_PICKLE_BYTES) -> Any:
 class _Context:
     """Turns notes into values; keeps count of depth and memory."""
 
-    def __init__(self, path, max_bytes):
+    def __init__(self, path, max_bytes, builders, remedy):
         self._path, self._n_left = path, max_bytes
+        self._builders, self._remedy = builders, remedy
         self._depth = 0
         self._done = {}  # id -> (note, value): the note is kept, so that its id stays its own
         self._open = set()  # ids of what is being resolved: meeting one again is a cycle
 
     def refuse(self, found: str) -> NoReturn:
         """Raises `UnsafeFile`."""
-        refuse(self._path, found, "store the data as NumPy arrays, lists, dicts and text")
+        refuse(self._path, found, self._remedy)
 
     def allocate(self, n_bytes: int) -> None:
         """Takes memory from what the file may use."""
@@ -105,7 +130,7 @@ class _Context:
         return note
 
     def _make(self, call):
-        build = BUILDERS[call.name]
+        build = self._builders[call.name]
         if build is None:
             self.refuse(f"calls {call.name!r}")
         return build(call, self)
