@@ -35,26 +35,50 @@ def plan_windows(
       after shrinking, `window_intrinsics [B,3,3]`. A crop that misses the image still gets one
       pixel of it; the warp then finds nothing.
     """
-    low, high, density = _seen_area(example, side, image_size)
-    is_jpeg = tf.strings.substr(example["image_bytes"], 0, 2) == b"\xff\xd8"
-    level = tf.zeros_like(density, tf.int32)
-    for ratio in _RATIOS[1:] if scaled_decoding else ():
-        level += tf.cast((density / ratio >= _MIN_DENSITY) & is_jpeg, tf.int32)
-    ratio = tf.gather(tf.constant(_RATIOS, tf.float32), level)[:, tf.newaxis]
-    size = tf.cast(image_size[:, ::-1], tf.float32)
-    last = tf.math.ceil(size / ratio) - 1
-    first = tf.clip_by_value(tf.floor((low + 0.5) / ratio - 0.5), 0.0, last)
-    end = tf.clip_by_value(tf.math.ceil((high + 0.5) / ratio - 0.5), first, last)
-    extent = end - first + 1
-    shrink = tf.minimum(1.0, window_side / tf.reduce_max(extent, axis=-1, keepdims=True))
-    shrunk = tf.maximum(1.0, tf.round(extent * shrink))
-    part = tf.concat([first[:, ::-1], extent[:, ::-1]], axis=-1)
-    return {
-        "decoder": tf.where(is_jpeg, level, len(_RATIOS)),
-        "part": tf.cast(part, tf.int32),
-        "part_size": tf.cast(shrunk[:, ::-1], tf.int32),
-        "window_intrinsics": _in_window(example["intrinsics"], ratio, first, shrunk / extent),
-    }
+    area = _seen_area(example, side, image_size)
+    plan, place = _planned_parts(
+        example["image_bytes"], image_size, area, window_side, scaled_decoding
+    )
+    return {**plan, "window_intrinsics": _in_window(example["intrinsics"], *place)}
+
+
+def plan_affine_windows(
+    image_bytes,
+    image_size,
+    input_from_image,
+    input_size,
+    window_side: int,
+    *,
+    scaled_decoding: bool = True,
+) -> dict:
+    """Finds the windows that a batch of inputs needs, which are affine maps of whole images.
+
+    Args:
+      image_bytes: string `[B]`, JPEG or PNG.
+      image_size: int32 `[B, 2]`, (height, width), px.
+      input_from_image: float `[B, 3, 3]`, affine and invertible.
+      input_size: (height, width) of the inputs, px: two numbers or int32 `[B, 2]`.
+      window_side: side W of the canvas, px.
+      scaled_decoding: see `plan_windows`.
+
+    Returns:
+      Dict: `decoder`, `part` and `part_size` as of `plan_windows`, and float32 `[B, 3, 3]`
+      `window_from_image`, with shrinking that keeps the outer edges of pixels in place.
+    """
+    matrix = tf.cast(input_from_image, tf.float64)
+    size = tf.broadcast_to(tf.cast(input_size, tf.float64), tf.shape(image_size))
+    inverse = tf.linalg.inv(matrix)
+    corners = tf.constant([[0, 0], [1, 0], [0, 1], [1, 1]], tf.float64) * size[:, tf.newaxis, ::-1]
+    points = tf.einsum("bij,bcj->bci", inverse[:, :2, :2], corners - 0.5)
+    points = tf.cast(points + inverse[:, tf.newaxis, :2, 2], tf.float32)
+    area = (
+        tf.reduce_min(points, axis=1) - _MARGIN_PX,
+        tf.reduce_max(points, axis=1) + _MARGIN_PX,
+        tf.cast(tf.norm(inverse[:, :2, 0], axis=-1), tf.float32),
+    )
+    plan, place = _planned_parts(image_bytes, image_size, area, window_side, scaled_decoding)
+    identity = tf.eye(3, batch_shape=[tf.shape(image_size)[0]])
+    return {**plan, "window_from_image": _in_window(identity, *place)}
 
 
 def decode_window(
@@ -84,6 +108,30 @@ def decode_window(
         lambda: _shrunk(pixels, part_size, linear_light),
     )
     return tf.ensure_shape(pixels, [None, None, 3])
+
+
+def _planned_parts(image_bytes, image_size, area, window_side, scaled_decoding):
+    """Returns the plan for an area `(low, high, source px per crop px)`, and the window's place."""
+    low, high, density = area
+    is_jpeg = tf.strings.substr(image_bytes, 0, 2) == b"\xff\xd8"
+    level = tf.zeros_like(density, tf.int32)
+    for ratio in _RATIOS[1:] if scaled_decoding else ():
+        level += tf.cast((density / ratio >= _MIN_DENSITY) & is_jpeg, tf.int32)
+    ratio = tf.gather(tf.constant(_RATIOS, tf.float32), level)[:, tf.newaxis]
+    size = tf.cast(image_size[:, ::-1], tf.float32)
+    last = tf.math.ceil(size / ratio) - 1
+    first = tf.clip_by_value(tf.floor((low + 0.5) / ratio - 0.5), 0.0, last)
+    end = tf.clip_by_value(tf.math.ceil((high + 0.5) / ratio - 0.5), first, last)
+    extent = end - first + 1
+    shrink = tf.minimum(1.0, window_side / tf.reduce_max(extent, axis=-1, keepdims=True))
+    shrunk = tf.maximum(1.0, tf.round(extent * shrink))
+    part = tf.concat([first[:, ::-1], extent[:, ::-1]], axis=-1)
+    plan = {
+        "decoder": tf.where(is_jpeg, level, len(_RATIOS)),
+        "part": tf.cast(part, tf.int32),
+        "part_size": tf.cast(shrunk[:, ::-1], tf.int32),
+    }
+    return plan, (ratio, first, shrunk / extent)
 
 
 def _seen_area(example, side, image_size):

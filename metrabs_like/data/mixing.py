@@ -1,7 +1,7 @@
-"""Streams of people out of shards, and their mixing by fixed counts per batch.
+"""Streams of people or images out of shards, and their mixing by fixed counts per batch.
 
-Conventions: a stream's elements are `(serialized record, person index int32)`. Order is a pure
-function of the seed.
+Conventions: the elements of a stream of people are `(serialized record, person index int32)`,
+those of a stream of images serialized records. Order is a pure function of the seed.
 """
 
 import tensorflow as tf
@@ -25,8 +25,20 @@ def read_people(source_path: str, info, kind: str) -> tf.data.Dataset:
     Returns:
       Finite stream.
     """
-    paths = info.shard_paths(source_path)
-    return _people(tf.data.TFRecordDataset(paths, buffer_size=1 << 20), info, kind)
+    return _people(read_images(source_path, info), info, kind)
+
+
+def read_images(source_path: str, info) -> tf.data.Dataset:
+    """Streams every image of a data set once, in stored order.
+
+    Args:
+      source_path: folder of the prepared data set.
+      info: its description.
+
+    Returns:
+      Finite stream.
+    """
+    return tf.data.TFRecordDataset(info.shard_paths(source_path), buffer_size=1 << 20)
 
 
 def shuffle_people(source_path: str, info, kind: str, config, seed: int) -> tf.data.Dataset:
@@ -45,19 +57,23 @@ def shuffle_people(source_path: str, info, kind: str, config, seed: int) -> tf.d
     Returns:
       Infinite stream.
     """
-    paths = info.shard_paths(source_path)
-    files = tf.data.Dataset.from_tensor_slices(paths)
-    files = files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=True).repeat()
-    serialized = files.interleave(
-        _plain(lambda path: tf.data.TFRecordDataset(path, buffer_size=1 << 20)),
-        cycle_length=min(_CYCLE_LENGTH, len(paths)),
-    )
-    n_bytes = sum(shard["n_bytes"] for shard in info.shards)
-    n_records = max(info.counts["n_images"], 1)
-    affordable = int(config.shuffle_buffer_mb * 1e6 * n_records / max(n_bytes, 1))
-    buffer = max(1, min(config.shuffle_buffer, affordable))
-    people = _people(serialized, info, kind)
-    return people.shuffle(buffer, seed=seed + 1, reshuffle_each_iteration=False)
+    people = _people(_endless_images(source_path, info, seed), info, kind)
+    return _shuffled(people, info, config, seed)
+
+
+def shuffle_images(source_path: str, info, config, seed: int) -> tf.data.Dataset:
+    """Streams the images of a data set for ever, in random order, as `shuffle_people` does people.
+
+    Args:
+      source_path: folder of the prepared data set.
+      info: its description.
+      config: with shuffle_buffer (images) and shuffle_buffer_mb.
+      seed: decides the order.
+
+    Returns:
+      Infinite stream.
+    """
+    return _shuffled(_endless_images(source_path, info, seed), info, config, seed)
 
 
 def merge_sources(batches: list[tf.data.Dataset]) -> tf.data.Dataset:
@@ -76,6 +92,26 @@ def merge_sources(batches: list[tf.data.Dataset]) -> tf.data.Dataset:
             lambda *parts: {name: tf.concat([p[name] for p in parts], axis=0) for name in parts[0]}
         )
     )
+
+
+def _endless_images(source_path, info, seed):
+    """Reads some shards in turn, round after round in another order."""
+    paths = info.shard_paths(source_path)
+    files = tf.data.Dataset.from_tensor_slices(paths)
+    files = files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=True).repeat()
+    return files.interleave(
+        _plain(lambda path: tf.data.TFRecordDataset(path, buffer_size=1 << 20)),
+        cycle_length=min(_CYCLE_LENGTH, len(paths)),
+    )
+
+
+def _shuffled(elements, info, config, seed):
+    """Shuffles by a buffer whose number of bytes is bounded too."""
+    n_bytes = sum(shard["n_bytes"] for shard in info.shards)
+    n_records = max(info.counts["n_images"], 1)
+    affordable = int(config.shuffle_buffer_mb * 1e6 * n_records / max(n_bytes, 1))
+    buffer = max(1, min(config.shuffle_buffer, affordable))
+    return elements.shuffle(buffer, seed=seed + 1, reshuffle_each_iteration=False)
 
 
 def _people(serialized, info, kind):

@@ -7,14 +7,19 @@ shuffle, of TensorFlow's global seed where one is set); the number of CPU thread
 
 import contextlib
 import dataclasses
-import os
 
 import tensorflow as tf
 
-from metrabs_like.data import cropping, examples, mixing
+from metrabs_like.data import cropping, examples, mixing, streams
 from metrabs_like.data.companions import Companions
 from metrabs_like.data.dataset_info import DatasetInfo
-from metrabs_like.data.sources import CHANGES, SourceConfig, open_source, parse_source
+from metrabs_like.data.sources import (
+    CHANGES,
+    SourceConfig,
+    open_source,
+    parse_source,
+    parse_sources,
+)
 from metrabs_like.skeletons import Skeleton
 
 __all__ = [
@@ -111,7 +116,6 @@ class PipelineConfig:
 
 
 _plain = tf.autograph.experimental.do_not_convert  # else tracing takes three times as long
-_THREADS_PER_PLANNER = 8  # planning an example costs about a fifth of decoding it
 _MINIMA = {
     "proc_side": 8,
     "window_side": 8,
@@ -158,9 +162,7 @@ def make_train_dataset(
     Raises:
       ValueError: naming the source, if it is missing, damaged, empty, or of another skeleton.
     """
-    sources = [parse_source(s) if isinstance(s, str) else s for s in sources]
-    if not sources:
-        raise ValueError("sources is empty; pass at least one KIND:FOLDER:COUNT.")
+    sources = parse_sources(sources)
     companions = Companions(config, [config.probabilities(source) for source in sources])
     kinds = {}
     for index, source in enumerate(sources):
@@ -173,7 +175,7 @@ def make_train_dataset(
         names = (*_label_names(kind), "example_seed")
         decoded[kind] = _decoded(merged, config, n_examples, names, companions=companions)
     batches = tf.data.Dataset.zip(decoded)
-    return _with_options(batches.prefetch(config.prefetch_batches))
+    return streams.prefetched(batches, config)
 
 
 def make_eval_dataset(
@@ -203,7 +205,7 @@ def make_eval_dataset(
     names = (*_label_names(kind), "image_id")
     decoded = _decoded(planned, config, batch_size, names)
     batches = decoded.map(_plain(lambda batch: {kind: batch}))
-    return _with_options(batches.prefetch(config.prefetch_batches))
+    return streams.prefetched(batches, config)
 
 
 @contextlib.contextmanager
@@ -233,25 +235,16 @@ def _planned_source(source, index, config, skeleton, seed, companions):
             f"(counts: {info.counts}), so that kind = {source.kind!r} would wait for ever; "
             "leave the source out or use another kind that it has."
         )
-    key = (index << 32) | (seed & 0xFFFFFFFF)
+    key = streams.source_key(seed, index)
     probabilities = config.probabilities(source)
     maker = examples.ExampleMaker(info, source.kind, config, skeleton, key, probabilities)
 
     def plan(numbers, person):
         example = maker(*person, numbers)
-        example |= companions.plan(*person, example, key, probabilities)
-        number32 = tf.cast(numbers & 0x7FFFFFFF, tf.int32)
-        run = tf.fill(tf.shape(number32), tf.cast((seed + 7919 * index) & 0x7FFFFFFF, tf.int32))
-        return {**example, "example_seed": tf.stack([run, number32], axis=-1)}
+        return {**example, **companions.plan(*person, example, key, probabilities)}
 
     people = mixing.shuffle_people(source.path, info, source.kind, config, seed + 1009 * index)
-    numbered = people.enumerate().batch(source.count, drop_remainder=True)
-    n_calls = max(1, _n_threads(config) // _THREADS_PER_PLANNER)
-    return numbered.map(_plain(plan), num_parallel_calls=n_calls, deterministic=True)
-
-
-def _n_threads(config):
-    return config.n_parallel_calls or os.cpu_count() or 1
+    return streams.planned_batches(people, plan, source.count, config, seed=seed, index=index)
 
 
 def _label_names(kind):
@@ -276,19 +269,11 @@ def _decoded(planned, config, batch_size, names, *, companions=None):
         added = companions.decode(example) if companions else {}
         return {"window": window, **{name: example[name] for name in names}, **added}
 
-    n_calls = _n_threads(config)
-    windows = planned.unbatch().map(_plain(decode), num_parallel_calls=n_calls, deterministic=True)
-    shapes = {name: spec.shape for name, spec in windows.element_spec.items()}
-    shapes["window"] = tf.TensorShape([config.window_side, config.window_side, 3])
+    shapes = {"window": [config.window_side, config.window_side, 3]}
     if companions:
-        shapes |= {name: tf.TensorShape(shape) for name, shape in companions.shapes.items()}
-    # Padding with zeros while batching writes each canvas once.
-    batches = windows.padded_batch(batch_size, shapes, drop_remainder=companions is not None)
+        shapes |= companions.shapes
+    windows = streams.decoded_examples(planned, decode, config)
+    batches = streams.padded_batches(
+        windows, batch_size, shapes, drop_remainder=companions is not None
+    )
     return batches.map(_plain(companions.complete)) if companions else batches
-
-
-def _with_options(dataset):
-    options = tf.data.Options()
-    options.deterministic = True
-    options.autotune.enabled = False
-    return dataset.with_options(options)

@@ -87,6 +87,21 @@ def parse_source(text: str) -> SourceConfig:
     return SourceConfig(path, kind, int(count), tuple(reversed(probabilities)))
 
 
+def parse_sources(sources) -> list[SourceConfig]:
+    """Parses the texts among some sources.
+
+    Args:
+      sources: `SourceConfig`s or `KIND:FOLDER:COUNT` texts.
+
+    Raises:
+      ValueError: if there is none, or a text is misspelt.
+    """
+    sources = [parse_source(s) if isinstance(s, str) else s for s in sources]
+    if not sources:
+        raise ValueError("sources is empty; pass at least one KIND:FOLDER:COUNT.")
+    return sources
+
+
 def open_source(
     source: SourceConfig, skeleton: Skeleton, *, skip_corrupt: bool = False
 ) -> DatasetInfo:

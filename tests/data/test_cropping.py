@@ -191,3 +191,76 @@ def test_batch_of_zero():
     empty = {name: value[:0] for name, value in example.items()}
     plan = cropping.plan_windows(empty, tf.zeros([0, 2], tf.int32), 32, W)
     assert plan["part"].shape == (0, 4)
+
+
+def plan_affine(image_bytes, size, matrix, input_size, *, side=W, **options):
+    return cropping.plan_affine_windows(
+        tf.constant([image_bytes]),
+        tf.constant([size]),
+        tf.constant([matrix], tf.float64),
+        input_size,
+        side,
+        **options,
+    )
+
+
+def warp_affine(example, plan, matrix, size):
+    window_from_input = plan["window_from_image"].numpy() @ np.linalg.inv(matrix)
+    return warping.warp_affine(
+        decode(example, plan)[np.newaxis], window_from_input, size, jit_compile=False
+    )[0].numpy()
+
+
+TURNED = np.array([[0.8, -0.6, 8.0], [0.6, 0.8, -50.0], [0, 0, 1]])
+MIRRORED = np.array([[-1.0, 0, 70], [0, 1, -20], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("matrix", [TURNED, MIRRORED])
+@pytest.mark.parametrize("size", [(26, 26), (20, 34)])
+def test_windows_of_affine_maps_hold_what_is_needed(matrix, size):
+    image = smooth_image()
+    plan = plan_affine(encode(image), (90, 120), matrix, size)
+    part = plan["part"][0].numpy()
+    assert np.all(part[2:] < 60) and np.all(plan["part_size"][0] == part[2:])
+    shown = warp_affine({"image_bytes": [encode(image)]}, plan, matrix, size)
+    expected = warping.warp_affine(
+        image[np.newaxis], np.linalg.inv(matrix)[np.newaxis], size, jit_compile=False
+    )
+    np.testing.assert_allclose(shown, expected[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_windows_of_coarse_affine_maps_are_shrunk(extension):
+    image = cv2.resize(smooth_image(), (480, 360), interpolation=cv2.INTER_CUBIC)
+    matrix = np.diag([0.1, 0.1, 1.0])
+    encoded = encode(image, extension)
+    plan = plan_affine(encoded, (360, 480), matrix, (36, 48))
+    assert int(plan["decoder"][0]) == (3 if extension == ".jpg" else 4)
+    shown = warp_affine({"image_bytes": [encoded]}, plan, matrix, (36, 48))
+    expected = warping.warp_affine(
+        image[np.newaxis], np.linalg.inv(matrix)[np.newaxis], (36, 48), jit_compile=False
+    )[0].numpy()
+    np.testing.assert_allclose(shown[2:-2, 2:-2], expected[2:-2, 2:-2], atol=0.02)
+    whole = plan_affine(encoded, (360, 480), matrix, (36, 48), scaled_decoding=False)
+    assert int(whole["decoder"][0]) == (0 if extension == ".jpg" else 4)
+
+
+def test_affine_maps_that_miss_the_image_and_empty_batches():
+    far = np.array([[1.0, 0, -1000], [0, 1, 0], [0, 0, 1]])
+    plan = plan_affine(encode(smooth_image()), (90, 120), far, (32, 32))
+    assert plan["part"][0, 3] == 1
+    shown = warp_affine({"image_bytes": [encode(smooth_image())]}, plan, far, (32, 32))
+    assert not np.any(shown)
+    none = cropping.plan_affine_windows(
+        tf.zeros([0], tf.string),
+        tf.zeros([0, 2], tf.int32),
+        tf.zeros([0, 3, 3], tf.float64),
+        (32, 32),
+        W,
+    )
+    assert {name: tuple(t.shape) for name, t in none.items()} == {
+        "decoder": (0,),
+        "part": (0, 4),
+        "part_size": (0, 2),
+        "window_from_image": (0, 3, 3),
+    }
