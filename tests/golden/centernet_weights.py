@@ -1,0 +1,72 @@
+"""The rule that makes the weights of the network goldens, and the network that takes them.
+
+Source: README.md beside the goldens, "Weight rule".
+"""
+
+import functools
+import json
+import re
+import zlib
+
+import numpy as np
+
+from metrabs_like.layers.upsampling import bilinear_kernel
+from metrabs_like.systems.centernet import checkpoint
+from metrabs_like.systems.centernet.model import build_model
+from metrabs_like.systems.centernet.torch_names import load_state
+
+OFFSET_FACTOR = 0.1
+
+
+def ruled(name, shape, offset_factor=OFFSET_FACTOR):
+    """Returns the float32 weights of an entry by its name; counters are 0."""
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if re.search(r"\.up_\d+\.weight$", name):
+        return np.broadcast_to(bilinear_kernel(shape[-1] // 2), shape)
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    if len(shape) == 4:
+        array = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+        if ".conv_offset_mask." in name:
+            array *= offset_factor
+    elif name.endswith((".weight", ".running_var")):
+        array = rng.uniform(0.5, 1.5, shape)
+    else:
+        array = 0.1 * rng.standard_normal(shape)
+    return array.astype(np.float32)
+
+
+def offset_factor_of(path):
+    """Reads the factor from a file's name: `dla34_offset001` has 0.01."""
+    digits = re.search(r"offset0(\d+)", path.stem)
+    return float(f"0.{digits[1]}") if digits else OFFSET_FACTOR
+
+
+@functools.cache
+def entries(folder):
+    """Returns the entries of the released network: name -> shape."""
+    (path,) = folder.glob("state_dict_*.json")
+    content = json.loads(path.read_text())
+    return {name: tuple(shape) for name, shape, _ in content["entries"]}
+
+
+@functools.cache
+def state(folder, offset_factor=OFFSET_FACTOR):
+    """Returns the whole released state dict by the rule."""
+    return {
+        name: ruled(name, shape, offset_factor)
+        for name, shape in entries(folder).items()
+        if not name.startswith("base.fc.")
+    }
+
+
+@functools.cache
+def _network(folder):
+    return build_model(checkpoint.config_of(state(folder)))
+
+
+def network(folder, offset_factor=OFFSET_FACTOR):
+    """Returns the network with the weights of the rule; it is one, with its latest weights."""
+    model = _network(folder)
+    load_state(model, state(folder, offset_factor))
+    return model
