@@ -37,6 +37,7 @@ def test_number_of_shards(n_images, images_per_shard, n_shards):
         ("max_distance_m", 3000.0),
         ("min_people", 3),
         ("min_camera_height_m", 2.8),
+        ("min_visible_share", 1.1),
     ],
 )
 def test_bad_fields_are_named(field, value):

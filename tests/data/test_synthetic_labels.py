@@ -188,3 +188,26 @@ def test_written_sets_count_people_with_labels(tmp_path):
     written = preparation.write_dataset(tasks, str(tmp_path), info, n_processes=1, progress=False)
     assert written.counts["n_people"] == written.counts["n_people_param"] == 3
     assert written.counts["n_people_dense"] == 3
+
+
+def test_hidden_people_of_crowds_become_regions():
+    plain = images(12, max_people=6)
+    regions = images(12, max_people=6, min_visible_share=0.6)
+    n_hidden = 0
+    for record, reference in zip(regions, plain, strict=True):
+        assert record.image_bytes == reference.image_bytes
+        hidden = [p.box for p in reference.people if 1 - p.occlusion < 0.6]
+        shown = [p.box for p in reference.people if 1 - p.occlusion >= 0.6]
+        np.testing.assert_array_equal(record.crowd_boxes, np.reshape(hidden, (-1, 4)))
+        np.testing.assert_array_equal([p.box for p in record.people], shown)
+        assert len(reference.crowd_boxes) == 0
+        n_hidden += len(hidden)
+    assert n_hidden > 1
+
+
+def test_a_set_begun_without_the_setting_can_be_continued():
+    identities = [
+        reader.plan(SyntheticConfig(n_images=2, min_visible_share=share))[0].source
+        for share in (0.0, 0.2)
+    ]
+    assert "min_visible_share" not in identities[0] and identities[1]["min_visible_share"] == 0.2

@@ -35,6 +35,8 @@ class SyntheticConfig:
       occluder_fraction: Share of images with an object in front of the people.
       distortion_fraction: Share of images with lens distortion.
       jpeg_quality: Highest JPEG quality; each image gets up to 25 less.
+      min_visible_share: People of whom nearer ones and objects leave less than this share to see
+        become regions of crowds: a detector is neither trained nor measured on them.
       with_masks: Whether to store a PNG mask of the visible part of each person.
       with_body_parameters: Whether to store each person's parameters of the procedural body model.
       n_surface_points: Visible points of the procedural body's surface to store per person, 0 to
@@ -61,6 +63,7 @@ class SyntheticConfig:
     occluder_fraction: float = 0.1
     distortion_fraction: float = 0.5
     jpeg_quality: int = 92
+    min_visible_share: float = 0.0
     with_masks: bool = False
     with_body_parameters: bool = False
     n_surface_points: int = 0
@@ -92,6 +95,7 @@ class SyntheticConfig:
 
     def _check_reals(self):
         ranges = {name: (0.0, 1.0) for name in self.__dataclass_fields__ if "fraction" in name}
+        ranges["min_visible_share"] = (0.0, 1.0)
         ranges["frontal_yaw_degrees"] = (0.0, 180.0)
         ranges["min_distance_m"] = ranges["max_distance_m"] = (1.0, 50.0)
         ranges["min_camera_height_m"] = ranges["max_camera_height_m"] = (0.1, 5.0)

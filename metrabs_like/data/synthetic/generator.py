@@ -71,19 +71,24 @@ def generate_image(config: SyntheticConfig, index: int) -> Record:
       index: Global index of the image, >= 0; with the seed it determines the image.
 
     Returns:
-      The record; people with next to nothing in view are left out.
+      The record; people with next to nothing in view are left out, those with less than
+      `config.min_visible_share` are regions of crowds.
     """
     rng = np.random.default_rng([config.seed, index])
     scene = sample_scene(rng, config)
     canvas, areas = _painted(rng, config, scene)
     side = config.image_side
     identities = cv2.extractChannel(canvas, 3)
-    people = []
+    people, crowds = [], []
     for number, area in enumerate(areas):
         # A generator of their own: labels never change the images.
         label_seed = [config.seed, index, number, _LABEL_STREAM]
         annotated = _annotated(scene, identities, number, area, config, label_seed)
-        if annotated is not None:
+        if annotated is None:
+            continue
+        if 1.0 - annotated.occlusion < config.min_visible_share:
+            crowds.append(annotated.box)
+        else:
             people.append(annotated)
     picture = photographed(rng, _composed(rng, config, scene, canvas, identities))
     return Record(
@@ -96,6 +101,7 @@ def generate_image(config: SyntheticConfig, index: int) -> Record:
         distortion_coeffs=scene.camera.distortion_coeffs.astype(np.float32),
         extrinsics=scene.camera.extrinsics.astype(np.float32),
         people=people,
+        crowd_boxes=np.reshape(crowds, (-1, 4)),
     )
 
 
