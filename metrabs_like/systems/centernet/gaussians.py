@@ -74,7 +74,7 @@ def draw_umich_gaussians(centers, radii, is_drawn, map_size, k=1.0):
     References:
       Zhou et al., Objects as Points, 2019; released code, `draw_umich_gaussian`.
     """
-    cells = _cells(tf.convert_to_tensor(centers), is_drawn)
+    cells = _cells(centers, is_drawn)
     return _drawn(cells, radii, _sixth(radii, tf.float32), is_drawn, map_size, k)
 
 
@@ -177,7 +177,7 @@ def _drawn(cells, reach, sigma, is_drawn, map_size, k):
 
 def _profiles(cells, reach, sigma, is_drawn, map_size):
     """Returns the columns `[..., height]` and rows `[..., width]` whose products are Gaussians."""
-    reach, sigma = reach[..., tf.newaxis], sigma[..., tf.newaxis]
+    reach, sigma = tf.cast(reach, tf.int32)[..., tf.newaxis], sigma[..., tf.newaxis]
     profiles = []
     for size, axis in zip(map_size, (1, 0), strict=True):
         distance = tf.abs(tf.range(size) - cells[..., axis, tf.newaxis])
@@ -196,19 +196,21 @@ def _outer(profiles, n):
 
 def _cells(centers, is_drawn):
     """Truncates centres to int32 cells; those that are not drawn may be anything."""
+    centers, is_drawn = tf.convert_to_tensor(centers), tf.convert_to_tensor(is_drawn)
     if centers.dtype.is_integer:
-        return tf.where(is_drawn[..., tf.newaxis], centers, 0)
+        return tf.where(is_drawn[..., tf.newaxis], tf.cast(centers, tf.int32), 0)
     safe = tf.where(is_drawn[..., tf.newaxis], centers, 0.0)
     return tf.cast(tf.clip_by_value(safe, -_FAR, _FAR), tf.int32)
 
 
 def _sixth(radii, dtype):
-    """Returns the standard deviation of a Gaussian that ends at a radius."""
+    """Returns the standard deviation of Gaussians that end at a radius."""
     return (2 * tf.cast(radii, dtype) + 1) / 6
 
 
 def _with_spare(tensor):
     """Adds one person that is not drawn: XLA cannot slice a batch without people."""
+    tensor = tf.convert_to_tensor(tensor)
     return tf.pad(tensor, [[0, 0], [0, 1]] + [[0, 0]] * (tensor.shape.rank - 2))
 
 
