@@ -90,3 +90,10 @@ def mirrored(part):
     if "crop_from_body" in part:
         changed["crop_from_body"] = flip @ part["crop_from_body"]
     return part | changed
+
+
+def assert_is_truth(decoded, truth):
+    """The decoded points are those of the labels."""
+    # the ridge of the full perspective solver draws the depth towards the camera by millimetres
+    np.testing.assert_allclose(decoded["coords3d_abs"], truth["coords3d_true"], atol=0.01)
+    np.testing.assert_allclose(decoded["coords2d"], truth["coords2d_true"], atol=0.05)

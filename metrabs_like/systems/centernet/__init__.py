@@ -5,3 +5,31 @@ References:
   2018; Zhu et al., Deformable ConvNets v2, CVPR 2019; Tian et al., Conditional Convolutions for
   Instance Segmentation, ECCV 2020 (the masks).
 """
+
+from metrabs_like.systems.centernet.codec import decode, encode_targets
+from metrabs_like.systems.centernet.config import Config, tiny_config
+from metrabs_like.systems.centernet.drawing import draw
+from metrabs_like.systems.centernet.evaluation import evaluate
+from metrabs_like.systems.centernet.initialization import InitReport, initialize_from
+from metrabs_like.systems.centernet.loss import compute_loss, expected_counts, loss_terms
+from metrabs_like.systems.centernet.model import build_model
+from metrabs_like.systems.centernet.predictor import make_predictor
+from metrabs_like.systems.centernet.preparation import check_source, prepare
+
+__all__ = [
+    "Config",
+    "InitReport",
+    "build_model",
+    "check_source",
+    "compute_loss",
+    "decode",
+    "draw",
+    "encode_targets",
+    "evaluate",
+    "expected_counts",
+    "initialize_from",
+    "loss_terms",
+    "make_predictor",
+    "prepare",
+    "tiny_config",
+]

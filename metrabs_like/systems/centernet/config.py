@@ -173,6 +173,14 @@ class Config(TracedByValue):
             heads |= {"seg_feat": self.seg_channels, "seg": self.n_seg_weights}
         return heads
 
+    def pipeline_fields(self):
+        """The fields of `data.whole_images.WholeImageConfig` that the model decides."""
+        return {
+            "proc_side": self.proc_side,
+            "max_objects": self.max_objects,
+            "with_masks": self.n_seg_weights > 0,
+        }
+
     def to_json(self):
         """Returns the config as a JSON object, one line a field."""
         return json.dumps(dataclasses.asdict(self), indent=2)
