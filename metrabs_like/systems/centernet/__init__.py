@@ -15,6 +15,7 @@ from metrabs_like.systems.centernet.loss import compute_loss, expected_counts, l
 from metrabs_like.systems.centernet.model import build_model
 from metrabs_like.systems.centernet.predictor import make_predictor
 from metrabs_like.systems.centernet.preparation import check_source, prepare
+from metrabs_like.systems.centernet.preset import load_preset, preset_names, save_preset
 
 __all__ = [
     "Config",
@@ -28,8 +29,11 @@ __all__ = [
     "evaluate",
     "expected_counts",
     "initialize_from",
+    "load_preset",
     "loss_terms",
     "make_predictor",
     "prepare",
+    "preset_names",
+    "save_preset",
     "tiny_config",
 ]
