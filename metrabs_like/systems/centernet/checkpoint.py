@@ -1,10 +1,32 @@
-"""Which network a released checkpoint is of, read from the names and shapes of its entries."""
+"""Released checkpoints: which network they are of, told by names and shapes, and its weights."""
 
+from metrabs_like.systems.centernet import torch_names
 from metrabs_like.systems.centernet.config import MAX_STRIDE, Config
+from metrabs_like.systems.centernet.model import build_model
 
 _REQUIRED_HEADS = ("hm", "wh", "hps")
 _OPTIONAL_HEADS = ("reg", "hm_hp", "hp_offset", "seg_feat", "seg")
 _N_LEVELS = 5  # of halved sizes
+
+
+def load_checkpoint(path, *, skeleton="coco_17"):
+    """Builds the network of a PyTorch checkpoint with its weights.
+
+    Args:
+      path: file of `torch.save`, as of the released `multi_pose_dla_3x`.
+      skeleton: name of the joint set; the order of joints is the checkpoint's.
+
+    Returns:
+      (`tf.keras.Model`, `Config`, `torch_names.LoadReport`).
+
+    Raises:
+      ValueError: if the file is missing, refused or damaged, or of another network: entries that
+        are missing, too many or of another shape are named.
+    """
+    state = torch_names.read_state(path)
+    config = config_of(state, skeleton=skeleton, source=path)
+    model = build_model(config)
+    return model, config, torch_names.load_state(model, state, source=path)
 
 
 def config_of(state, *, skeleton="coco_17", source="the checkpoint"):
@@ -24,6 +46,10 @@ def config_of(state, *, skeleton="coco_17", source="the checkpoint"):
     """
     heads = _heads(state)
     absent = [name for name in _REQUIRED_HEADS if name not in heads]
+    if "level5.root.conv.weight" in state and not heads:
+        raise ValueError(
+            f"{source} holds a DLA-34 image classifier alone: train with it as weights="
+        )
     if "base.level5.root.conv.weight" not in state or absent:
         lacks = f"no head {', '.join(absent)}" if absent else "no entries base.level5"
         raise ValueError(

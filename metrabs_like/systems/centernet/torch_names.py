@@ -184,11 +184,11 @@ def _is_dead(name, entries):
 
 def _check(source, missing, extra, misshapen):
     problems = (
-        ("missing entries", missing, "give the checkpoint of this network"),
-        ("entries that the network does not have", extra, "give the checkpoint of this network"),
-        ("entries of another shape", misshapen, "give the checkpoint of this network"),
+        ("missing entries", missing),
+        ("entries that the network does not have", extra),
+        ("entries of another shape", misshapen),
     )
-    found = [f"{len(names)} {text}: {_listed(names)}" for text, names, _ in problems if names]
+    found = [f"{len(names)} {text}: {_listed(names)}" for text, names in problems if names]
     if found:
         raise ValueError(
             f"{source} does not fit: {'; '.join(found)}; give a checkpoint of this network"
