@@ -3,6 +3,7 @@
 import importlib
 import os
 import pathlib
+import re
 
 import pytest
 
@@ -170,17 +171,17 @@ def test_any_source_can_be_left_out(left_out, mixed_sources, tmp_path, capsys):
 @pytest.mark.slow
 def test_whole_way_at_a_tiny_size(tmp_path, capfd):
     argv = ["demo_mixed", f"--output_dir={tmp_path}", *TINY]
-    argv.append("--train_flags=train_steps=20,train_warmup_steps=2,train_log_every=1")
-    code = demo_mixed.main(argv, write_native=write_native)
+    # So few people are soon known: the losses fall to about half.
+    argv.append("--train_flags=train_steps=60,train_warmup_steps=2,train_log_every=1")
+    assert demo_mixed.main(argv, write_native=write_native) == 0
     printed = capfd.readouterr().out
-    assert code == int("DID NOT FALL" in printed)
     for kind in LABELS:
-        assert f"\n{kind} " in printed
+        assert re.search(rf"^{kind} .* the loss fell$", printed, re.MULTILINE)
     sheets = sorted((tmp_path / "contact_sheets").glob("*.png"))
     assert len(sheets) >= SOURCES
     assert all(str(path) in printed and path.stat().st_size > 10_000 for path in sheets)
     assert (tmp_path / "run" / "evaluation" / "evaluation.json").exists()
-    assert demo_mixed.main(argv, write_native=write_native) == code
+    assert demo_mixed.main(argv, write_native=write_native) == 0
     again = capfd.readouterr().out
     assert "(0 updates" in again and again.count("is there and kept") == len(demo_mixed.NATIVE)
 
