@@ -8,12 +8,15 @@ import re
 import pytest
 
 from metrabs_like.cli import app, demo_mixed, train
+from metrabs_like.data import pipeline
+from metrabs_like.data.sources import open_source
 from scripts.demo_mixed import write_native
 
 from .conftest import TINY_RUN
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGFILE = "flags/metrabs/mixed_demo.flags"
+MIXED = ("mixed", "mixed_demo", "effnetv2_s", "resnet50", "mobilenet_v3")
 TINY = ("--n_train=12", "--n_held_out=4", "--n_native=3", "--n_inspected=3")
 LABELS = ("param", "kp3d", "dense", "kp2d")
 AS_IN_THE_DEMO = ("--metrabs_skeleton=smpl_24+coco_17+body_25+mads_19", "--metrabs_photometric")
@@ -152,6 +155,56 @@ def mixed_sources(tmp_path_factory):
         patch.setattr(demo_mixed, "run_command", command)
         demo_mixed.main(argv, write_native=write_native)
         return demo_mixed.sources(FLAGFILE, folder)
+
+
+def _placed(text, mixed_sources):
+    """A source of any flagfile, moved to the prepared stand-in of the same name."""
+    paths = {pathlib.Path(source.split(":")[1]) for source in mixed_sources}
+    folders = {path.name: str(path) for path in paths}
+    path = pipeline.parse_source(text).path
+    name = os.path.basename(path).replace("coco_photos", "coco")
+    return text.replace(path, folders[name], 1)
+
+
+def _experiment(flagfile, mixed_sources, left_out, *more):
+    """The run of a flagfile without one of its sources."""
+    argv = ["train", f"--flagfile=flags/metrabs/{flagfile}.flags", *more]
+    argv.append("--metrabs_body_model=procedural")
+    usual = app.parse(train.define_flags, argv).sources
+    kept = [_placed(text, mixed_sources) for text in usual if text != left_out]
+    assert len(kept) == len(usual) - (left_out is not None) > 1
+    run = train.build_run(app.parse(train.define_flags, [*argv, f"--sources={','.join(kept)}"]))
+    assert run.sources == tuple(kept)
+    return run, usual
+
+
+@pytest.mark.parametrize("flagfile", MIXED)
+def test_every_flagfile_accepts_its_sources_but_any_one(flagfile, mixed_sources):
+    _, usual = _experiment(flagfile, mixed_sources, None)
+    for left_out in usual:
+        run, _ = _experiment(flagfile, mixed_sources, left_out)
+        for source in map(pipeline.parse_source, run.sources):
+            info = open_source(source, run.model.joints)
+            run.module.check_source(source.kind, info, run.model)
+            assert info.n_usable(source.kind) > 0
+            assert run.pipeline.probabilities(source)["jpeg"] == 0.2
+
+
+@pytest.mark.parametrize("lost", ["dense", "kp2d"])
+def test_batches_lack_the_kind_that_lost_its_only_source(lost, mixed_sources):
+    """What the model makes of such a batch: `test_any_subset_of_kinds_is_a_batch`."""
+    _, usual = _experiment("mixed", mixed_sources, None)
+    (left_out,) = (text for text in usual if text.startswith(lost))
+    small = ("--data_n_backgrounds=1", "--data_n_objects=1", "--metrabs_proc_side=64")
+    run, _ = _experiment("mixed", mixed_sources, left_out, *small)
+    # One source a kind stands for all: each costs a second.
+    sources = {source.kind: source for source in map(pipeline.parse_source, run.sources)}
+    dataset = pipeline.make_train_dataset(
+        list(sources.values()), run.pipeline, skeleton=run.model.joints, seed=0
+    )
+    sizes = {kind: sub["window"].shape[0] for kind, sub in dataset.element_spec.items()}
+    assert sizes == {kind: source.count for kind, source in sources.items()}
+    assert set(sizes) == {*LABELS} - {lost}
 
 
 @pytest.mark.slow
