@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from metrabs_like.cli import (
+    convert_weights,
     evaluate,
     export,
     inspect_data,
@@ -13,6 +14,7 @@ from metrabs_like.cli import (
 )
 from metrabs_like.data.pipeline import PipelineConfig
 from metrabs_like.data.synthetic import SyntheticConfig
+from metrabs_like.data.whole_image_config import WholeImageConfig
 from metrabs_like.training.config import TrainConfig
 
 COMMANDS: dict[str, ModuleType] = {
@@ -22,10 +24,12 @@ COMMANDS: dict[str, ModuleType] = {
     "evaluate": evaluate,
     "export": export,
     "predict": predict,
+    "convert-weights": convert_weights,
 }
 CONFIGS: dict[str, type] = {
     "train": TrainConfig,
     "data": PipelineConfig,
+    "images": WholeImageConfig,
     "synthetic": SyntheticConfig,
     **{name: module.Config for name, module in systems.SYSTEMS.items()},
 }

@@ -7,6 +7,9 @@ An evaluator is a module with `define_flags(values)`, its flags of the command `
 
 from types import ModuleType
 
-from metrabs_like.cli import pose_evaluation
+from metrabs_like.cli import detection_evaluation, pose_evaluation
 
-EVALUATORS: dict[str, ModuleType] = {"metrabs": pose_evaluation}
+EVALUATORS: dict[str, ModuleType] = {
+    "metrabs": pose_evaluation,
+    "centernet": detection_evaluation,
+}

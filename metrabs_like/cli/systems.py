@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable
 from types import ModuleType
 
-from metrabs_like.data import pipeline
-from metrabs_like.systems import metrabs
+from metrabs_like.data import pipeline, whole_images
+from metrabs_like.systems import centernet, metrabs
 
-SYSTEMS: dict[str, ModuleType] = {"metrabs": metrabs}
+SYSTEMS: dict[str, ModuleType] = {"metrabs": metrabs, "centernet": centernet}
 
 # Flag names of the original programs, kept beside the generated ones: alias -> config field.
 ALIASES: dict[str, dict[str, str]] = {
@@ -42,6 +42,12 @@ class Pipeline:
 PIPELINES: dict[str, Pipeline] = {
     "metrabs": Pipeline(
         "data", pipeline.PipelineConfig, pipeline.make_train_dataset, pipeline.make_eval_dataset
+    ),
+    "centernet": Pipeline(
+        "images",
+        whole_images.WholeImageConfig,
+        whole_images.make_train_dataset,
+        whole_images.make_eval_dataset,
     ),
 }
 
