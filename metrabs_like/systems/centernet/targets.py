@@ -5,6 +5,8 @@ network's input; targets are in cells of the map. Arithmetic is rounded to float
 released code stores float32: that decides the cells. Names of the targets are the released code's.
 """
 
+import typing
+
 import tensorflow as tf
 
 from metrabs_like.geometry.affine import affine_from_placement, transform_points
@@ -77,37 +79,30 @@ def encode_targets(people, config, *, map_size=None, jit_compile: bool = True):
     return (_compiled_encode if jit_compile else _encode)(people, config, map_size)
 
 
+class _OnMap(typing.NamedTuple):
+    """People on the map, cells; sizes and centres of empty slots are 0."""
+
+    size: tf.Tensor  # [B, N, 2], of the clipped boxes
+    center: tf.Tensor  # [B, N, 2]
+    cell: tf.Tensor  # int32 [B, N, 2], of the centre
+    joints: tf.Tensor  # [B, N, J, 2]; unlabelled ones stay in px of the image
+    is_object: tf.Tensor  # [B, N], slots that are not empty
+    is_labelled: tf.Tensor  # [B, N, J]
+    is_shown: tf.Tensor  # [B, N, J], labelled and inside the map
+    is_turned: tf.Tensor  # [B]
+    map_size: tuple  # (height, width)
+
+
 def _encode(people, config, map_size):
     """Encodes people; see `encode_targets`."""
-    corners, joints, is_labelled, is_person = _mirrored_people(people, config)
-    corners = _boxes_on_map(corners, people, map_size)
-    size, is_turned = corners[..., 2:] - corners[..., :2], people["angle_degrees"] != 0
-    has_area = tf.reduce_all(size > 0, axis=-1)
-    is_flat = tf.reduce_all(size >= 0, axis=-1) & is_turned[:, tf.newaxis]
-    is_object = is_person & (has_area | is_flat)
-    size = tf.where(is_object[..., tf.newaxis], size, 0.0)
-    center = tf.where(is_object[..., tf.newaxis], (corners[..., :2] + corners[..., 2:]) / 2, 0.0)
-    cell = tf.cast(center, tf.int32)
-    is_labelled &= is_object[..., tf.newaxis]
-    joints = tf.where(
-        is_labelled[..., tf.newaxis], _joints_on_map(joints, people, map_size), joints
-    )
-    limit = tf.constant(map_size[::-1], tf.float32)
-    is_shown = is_labelled & tf.reduce_all((joints >= 0) & (joints < limit), axis=-1)
-    is_trained = is_object & tf.reduce_any(is_labelled, axis=-1) & ~is_turned[:, tf.newaxis]
-    targets = {
-        "wh": size,
-        "ind": cell[..., 1] * map_size[1] + cell[..., 0],
-        "reg_mask": tf.cast(is_trained, tf.float32),
-        **_debugging_detections(center, size, joints, is_object),
-    }
-    if config.reg_offset:
-        targets["reg"] = center - tf.cast(cell, tf.float32)
-    radii = _radii(size, config)
-    targets |= _heatmaps(cell, joints, radii, is_object, is_shown, is_turned, config, map_size)
-    targets |= _regressed(cell, joints, radii, is_object, is_shown, is_turned, config, map_size)
+    mapped = _people_on_map(people, config, map_size)
+    radii = _radii(mapped.size, config)
+    encoders = [_heatmaps, _dense_joints if config.dense_hp else _joints_at_centers]
+    targets = _boxes(mapped, config)
+    for encoder in encoders:
+        targets |= encoder(mapped, radii, config)
     if config.reg_hp_offset:
-        targets |= _joint_offsets(joints, is_shown, map_size)
+        targets |= _joint_offsets(mapped)
     return targets
 
 
@@ -117,7 +112,9 @@ _compiled_encode = tf.function(_encode, jit_compile=True, reduce_retracing=True,
 def _mirrored_people(people, config):
     """Returns corners, joints and who is labelled, mirrored where the image is, free of NaN."""
     boxes = tf.cast(people["boxes"], tf.float64)
-    is_person = people["person_validity"] & tf.reduce_all(tf.math.is_finite(boxes), axis=-1)
+    is_box = tf.reduce_all(tf.math.is_finite(boxes), axis=-1)
+    is_box &= tf.reduce_all(boxes[..., 2:] >= 0, axis=-1)
+    is_person = people["person_validity"] & is_box
     boxes = tf.where(is_person[..., tf.newaxis], boxes, 0.0)
     corners = tf.cast(tf.concat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1), tf.float32)
     joints = tf.cast(people["joints2d"], tf.float32)
@@ -136,22 +133,35 @@ def _mirrored_people(people, config):
     return tf.where(is_mirrored, turned_box, corners), joints, is_labelled, is_person
 
 
-def _boxes_on_map(corners, people, map_size):
-    """Maps corners `[B, N, 4]` without the turn, and clips them to the map's cells."""
+def _people_on_map(people, config, map_size):
+    """Maps people into the map: boxes without the turn, joints with it."""
+    corners, joints, is_labelled, is_person = _mirrored_people(people, config)
+    is_turned = people["angle_degrees"] != 0
+    placement = people["center"], people["scale"]
+    corners = _boxes_on_map(corners, placement, map_size)
+    size = corners[..., 2:] - corners[..., :2]
+    has_area = tf.reduce_all(size > 0, axis=-1)
+    is_object = is_person & (has_area | is_turned[:, tf.newaxis])
+    size = tf.where(is_object[..., tf.newaxis], size, 0.0)
+    center = tf.where(is_object[..., tf.newaxis], (corners[..., :2] + corners[..., 2:]) / 2, 0.0)
+    is_labelled &= is_object[..., tf.newaxis]
+    matrix = affine_from_placement(*placement, people["angle_degrees"], map_size[::-1])
+    on_map = tf.cast(transform_points(matrix, joints), tf.float32)
+    joints = tf.where(is_labelled[..., tf.newaxis], on_map, joints)
+    is_inside = (joints >= 0) & (joints < tf.constant(map_size[::-1], tf.float32))
+    is_shown = is_labelled & tf.reduce_all(is_inside, axis=-1)
+    cell = tf.cast(center, tf.int32)
+    return _OnMap(size, center, cell, joints, is_object, is_labelled, is_shown, is_turned, map_size)
+
+
+def _boxes_on_map(corners, placement, map_size):
+    """Maps corners `[B, N, 4]` without a turn, and clips them to the map's cells."""
     size = map_size[::-1]
-    matrix = affine_from_placement(people["center"], people["scale"], 0.0, size)
+    matrix = affine_from_placement(*placement, 0.0, size)
     points = tf.reshape(corners, [tf.shape(corners)[0], tf.shape(corners)[1], 2, 2])
     mapped = tf.cast(transform_points(matrix, points), tf.float32)
     mapped = tf.clip_by_value(mapped, 0.0, tf.constant(size, tf.float32) - 1)
     return tf.reshape(mapped, tf.shape(corners))
-
-
-def _joints_on_map(joints, people, map_size):
-    """Maps joints with the turn."""
-    matrix = affine_from_placement(
-        people["center"], people["scale"], people["angle_degrees"], map_size[::-1]
-    )
-    return tf.cast(transform_points(matrix, joints), tf.float32)
 
 
 def _radii(size, config):
@@ -163,54 +173,76 @@ def _radii(size, config):
     return tf.maximum(tf.cast(radius, tf.int32), 0)
 
 
-def _heatmaps(cell, joints, radii, is_object, is_shown, is_turned, config, map_size):
+def _boxes(mapped, config):
+    """Returns what is trained at the centres, and the people as ideal detections."""
+    size, center, cell = mapped.size, mapped.center, mapped.cell
+    is_trained = mapped.is_object & ~mapped.is_turned[:, tf.newaxis]
+    is_trained &= tf.reduce_any(mapped.is_labelled, axis=-1)
+    one = tf.ones_like(size[..., :1])
+    columns = [center - size / 2, center + size / 2, one, _flat_pairs(mapped.joints), 0 * one]
+    detections = tf.concat(columns, axis=-1)
+    targets = {
+        "wh": size,
+        "ind": _index(cell, mapped.map_size),
+        "reg_mask": tf.cast(is_trained, tf.float32),
+        "gt_det": tf.where(mapped.is_object[..., tf.newaxis], detections, 0.0),
+        "gt_det_mask": tf.cast(mapped.is_object, tf.float32),
+    }
+    return targets | ({"reg": center - tf.cast(cell, tf.float32)} if config.reg_offset else {})
+
+
+def _heatmaps(mapped, radii, config):
     """Draws the centres and, in the same pass, the joints."""
-    centers, is_drawn = cell[:, :, tf.newaxis], is_object[..., tf.newaxis]
+    centers, is_drawn = mapped.cell[:, :, tf.newaxis], mapped.is_object[..., tf.newaxis]
     if config.hm_hp:
-        centers = tf.concat([centers, tf.cast(joints, tf.int32)], axis=2)
-        is_drawn = tf.concat([is_drawn, is_shown], axis=2)
-    maps = _draw(config)(centers, radii, is_drawn, map_size)
-    is_turned = is_turned[:, tf.newaxis, tf.newaxis, tf.newaxis]
+        centers = tf.concat([centers, tf.cast(mapped.joints, tf.int32)], axis=2)
+        is_drawn = tf.concat([is_drawn, mapped.is_shown], axis=2)
+    maps = _draw(config)(centers, radii, is_drawn, mapped.map_size)
+    is_turned = mapped.is_turned[:, tf.newaxis, tf.newaxis, tf.newaxis]
     heatmaps = {"hm": tf.where(is_turned, NO_TRAINING, maps[..., :1])}
-    if config.hm_hp:
-        heatmaps["hm_hp"] = maps[..., 1:]
-    return heatmaps
+    return heatmaps | ({"hm_hp": maps[..., 1:]} if config.hm_hp else {})
 
 
-def _regressed(cell, joints, radii, is_object, is_shown, is_turned, config, map_size):
-    """Returns the joints relative to the centre's cell, at the centres or around them."""
-    relative = joints - tf.cast(cell, tf.float32)[:, :, tf.newaxis]
-    relative = tf.where(is_shown[..., tf.newaxis], relative, 0.0)
-    if config.dense_hp:
-        sigma = radii if config.mse_loss else None
-        dense = gaussians.dense_regression(
-            cell, radii, relative, is_object, is_shown, map_size, sigma=sigma
-        )
-        centers = tf.broadcast_to(cell[:, :, tf.newaxis], tf.shape(joints))
-        weights = _draw(config)(centers, radii, is_shown, map_size)
-        return {"dense_hps": _flat_pairs(dense), "dense_hps_mask": _repeated(weights)}
-    mask = tf.cast(is_shown & ~is_turned[:, tf.newaxis, tf.newaxis], tf.float32)
-    return {"hps": _flat_pairs(relative), "hps_mask": _repeated(mask)}
+def _relative_joints(mapped):
+    """Returns the joints relative to the centre's cell, 0 where they are not trained."""
+    relative = mapped.joints - tf.cast(mapped.cell, tf.float32)[:, :, tf.newaxis]
+    return tf.where(mapped.is_shown[..., tf.newaxis], relative, 0.0)
 
 
-def _joint_offsets(joints, is_shown, map_size):
+def _joints_at_centers(mapped, radii, config):
+    """Returns the joints that are regressed at the centres."""
+    del radii, config
+    is_trained = mapped.is_shown & ~mapped.is_turned[:, tf.newaxis, tf.newaxis]
+    mask = tf.repeat(tf.cast(is_trained, tf.float32), 2, axis=-1)
+    return {"hps": _flat_pairs(_relative_joints(mapped)), "hps_mask": mask}
+
+
+def _dense_joints(mapped, radii, config):
+    """Returns the joints that are regressed around the centres."""
+    dense = gaussians.dense_regression(
+        mapped.cell,
+        radii,
+        _relative_joints(mapped),
+        mapped.is_object,
+        mapped.is_shown,
+        mapped.map_size,
+        sigma=radii if config.mse_loss else None,
+    )
+    centers = tf.broadcast_to(mapped.cell[:, :, tf.newaxis], tf.shape(mapped.joints))
+    weights = _draw(config)(centers, radii, mapped.is_shown, mapped.map_size)
+    return {"dense_hps": _flat_pairs(dense), "dense_hps_mask": tf.repeat(weights, 2, axis=-1)}
+
+
+def _joint_offsets(mapped):
     """Returns the part of the joints below one cell, and where they are."""
-    joints = tf.where(is_shown[..., tf.newaxis], joints, 0.0)
+    joints = tf.where(mapped.is_shown[..., tf.newaxis], mapped.joints, 0.0)
     cell = tf.cast(joints, tf.int32)
     shape = [tf.shape(joints)[0], tf.shape(joints)[1] * joints.shape[2]]
     return {
         "hp_offset": tf.reshape(joints - tf.cast(cell, tf.float32), [*shape, 2]),
-        "hp_ind": tf.reshape(cell[..., 1] * map_size[1] + cell[..., 0], shape),
-        "hp_mask": tf.reshape(tf.cast(is_shown, tf.float32), shape),
+        "hp_ind": tf.reshape(_index(cell, mapped.map_size), shape),
+        "hp_mask": tf.reshape(tf.cast(mapped.is_shown, tf.float32), shape),
     }
-
-
-def _debugging_detections(center, size, joints, is_object):
-    """Returns the people as ideal detections."""
-    one = tf.ones_like(size[..., :1])
-    columns = [center - size / 2, center + size / 2, one, _flat_pairs(joints), 0 * one]
-    detections = tf.where(is_object[..., tf.newaxis], tf.concat(columns, axis=-1), 0.0)
-    return {"gt_det": detections, "gt_det_mask": tf.cast(is_object, tf.float32)}
 
 
 def _draw(config):
@@ -218,12 +250,11 @@ def _draw(config):
     return gaussians.draw_msra_gaussians if config.mse_loss else gaussians.draw_umich_gaussians
 
 
+def _index(cell, map_size):
+    """Returns the number of a cell (x, y) of the map, row by row."""
+    return cell[..., 1] * map_size[1] + cell[..., 0]
+
+
 def _flat_pairs(tensor):
     """Joins the last two dimensions, joints and coordinates."""
-    n_joints = tensor.shape[-2]
-    return tf.reshape(tensor, tf.concat([tf.shape(tensor)[:-2], [2 * n_joints]], axis=0))
-
-
-def _repeated(tensor):
-    """Repeats each entry of the last dimension, for x and y."""
-    return tf.repeat(tensor, 2, axis=-1)
+    return tf.reshape(tensor, tf.concat([tf.shape(tensor)[:-2], [2 * tensor.shape[-2]]], axis=0))
