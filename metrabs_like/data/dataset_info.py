@@ -4,6 +4,7 @@ Conventions: units as the library's (m, px); `n_*` are counts.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -142,7 +143,7 @@ class DatasetInfo:
           ValueError: naming the file and the remedy.
         """
         for shard, path in zip(self.shards, self.shard_paths(folder), strict=True):
-            damage = _damage(shard, path, hashes)
+            damage = _damage(shard, path, sha256_of_file if hashes else None)
             if damage:
                 raise ValueError(
                     f"{damage}. Delete it and run prepare_data again: it rewrites only this shard."
@@ -152,14 +153,15 @@ class DatasetInfo:
         """Leaves out the shards that are missing, truncated or differ from their SHA-256.
 
         Args:
-          folder: of the data set; every shard in it is read once.
+          folder: of the data set; every shard in it is read once in the life of the process, and
+            again after it was changed.
 
         Returns:
           `(info, reasons)`: the description of what is left, its counts included, and what is
           wrong with each shard that was left out.
         """
         checked = [
-            (shard, _damage(shard, path, hashes=True))
+            (shard, _damage(shard, path, _remembered_sha256))
             for shard, path in zip(self.shards, self.shard_paths(folder), strict=True)
         ]
         whole = [shard for shard, damage in checked if not damage]
@@ -168,8 +170,8 @@ class DatasetInfo:
         return dataclasses.replace(self, shards=whole, counts=counts), reasons
 
 
-def _damage(shard, path, hashes):
-    """Says what is wrong with a shard, in words; empty if it is whole."""
+def _damage(shard, path, hash_file):
+    """Says what is wrong with a shard, in words; empty if it is whole. No function, no hash."""
     if not os.path.exists(path):
         return f"Shard {path} is missing"
     n_bytes = os.path.getsize(path)
@@ -178,9 +180,22 @@ def _damage(shard, path, hashes):
             f"Shard {path} has {n_bytes} bytes instead of {shard['n_bytes']} "
             "(truncated or overwritten)"
         )
-    if hashes and sha256_of_file(path) != shard["sha256"]:
+    if hash_file and hash_file(path) != shard["sha256"]:
         return f"Shard {path} differs from its SHA-256 (damaged)"
     return ""
+
+
+def _remembered_sha256(path):
+    """SHA-256 of a file; several sources may use one folder, of gigabytes."""
+    state = os.stat(path)
+    changes = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    return _sha256_of_version(os.path.abspath(path), changes)
+
+
+@functools.cache
+def _sha256_of_version(path, changes):
+    del changes  # a file that was written to is another one
+    return sha256_of_file(path)
 
 
 def sha256_of_file(path: str) -> str:

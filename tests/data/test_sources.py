@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 
-from metrabs_like.data import pipeline, sources
-from metrabs_like.data.dataset_info import DatasetInfo
+from metrabs_like.data import dataset_info, pipeline, sources
+from metrabs_like.data.dataset_info import DatasetInfo, sha256_of_file
 from tests.data.toy import TOY, write_toy
 
 
@@ -68,6 +68,35 @@ def test_whole_data_sets_are_not_warned_about(toy_dir):
         warnings.simplefilter("error")
         info = sources.open_source(source, TOY, skip_corrupt=True)
     assert info == DatasetInfo.load(toy_dir)
+
+
+def test_shards_are_hashed_once_until_they_change(tmp_path, monkeypatch):
+    folder = write_toy(tmp_path, n_shards=3)
+    hashed = []
+
+    def sha256(path):
+        hashed.append(os.path.basename(path)[:11])
+        return sha256_of_file(path)
+
+    monkeypatch.setattr(dataset_info, "sha256_of_file", sha256)
+    for kind in ("kp3d", "kp2d"):
+        source = sources.SourceConfig(folder, kind, 1)
+        assert len(sources.open_source(source, TOY, skip_corrupt=True).shards) == 3
+    assert sorted(hashed) == ["shard-00000", "shard-00001", "shard-00002"]
+    shard = pathlib.Path(DatasetInfo.load(folder).shard_paths(folder)[1])
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    state = shard.stat()  # as the clock of the disk may be coarse
+    os.utime(shard, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    hashed.clear()
+    with pytest.warns(sources.ShardsSkipped, match="1 of 3 .*shard-00001.* differs"):
+        assert len(sources.open_source(source, TOY, skip_corrupt=True).shards) == 2
+    assert hashed == ["shard-00001"]
+    # Whoever asks for the shard's name after a failed read gets it read anew.
+    with pytest.raises(ValueError, match="shard-00001.* differs"):
+        DatasetInfo.load(folder).check_files(folder, hashes=True)
+    assert hashed == ["shard-00001", "shard-00000", "shard-00001"]
 
 
 def test_counts_are_those_of_the_shards_that_are_left(tmp_path):
