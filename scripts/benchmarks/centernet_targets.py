@@ -21,7 +21,7 @@ from scripts.benchmarks.timing import median_seconds_interleaved
 N_PEOPLE, BATCH_SIZES = 10, (1, 8)
 CONFIG = Config()
 IMAGE_SIZE = 480, 640
-WANTED = 3.0  # of the issue, against the released code; our baseline is as fast as that
+WANTED_MS = 5.5 / 3  # a third of what the released code takes for such a picture on two cores
 
 
 def rows(device="cpu"):
@@ -32,7 +32,8 @@ def rows(device="cpu"):
 
     Yields:
       Dicts: name; milliseconds and baseline_milliseconds per picture; ratio = baseline / ours;
-      target, the ratio wanted, or None.
+      wanted_milliseconds, or None. (The baseline is faster than the released code, which builds a
+      matrix product for each joint.)
     """
     with tf.device(f"/{device}:0"):
         for n_images in BATCH_SIZES:
@@ -42,13 +43,13 @@ def rows(device="cpu"):
             passes = [lambda jit=jit, people=people: _encode(people, jit) for jit in (True, False)]
             passes.append(lambda plain=plain: encode_plainly(plain))
             compiled, graph, baseline = median_seconds_interleaved(passes)
-            for mode, seconds, target in (("XLA", compiled, WANTED), ("graph", graph, None)):
+            for mode, seconds, wanted in (("XLA", compiled, WANTED_MS), ("graph", graph, None)):
                 yield {
                     "name": f"encode_targets, {n_images} x {N_PEOPLE} people, {mode}",
                     "milliseconds": 1e3 * seconds / n_images,
                     "baseline_milliseconds": 1e3 * baseline / n_images,
                     "ratio": baseline / seconds,
-                    "target": target,
+                    "wanted_milliseconds": wanted,
                 }
 
 
@@ -182,10 +183,11 @@ def _draw(heatmap, cell, radius):
 def main(device="cpu"):
     """Prints the rows."""
     for row in rows(device):
-        target = "" if row["target"] is None else f", wanted {row['target']:.1f}"
+        wanted = row["wanted_milliseconds"]
+        wanted = "" if wanted is None else f", wanted {wanted:.2f} ms"
         print(
             f"{row['name']:40s} {row['milliseconds']:7.2f} ms, baseline "
-            f"{row['baseline_milliseconds']:7.2f} ms, ratio {row['ratio']:5.2f}{target}"
+            f"{row['baseline_milliseconds']:7.2f} ms, ratio {row['ratio']:5.2f}{wanted}"
         )
 
 
