@@ -3,16 +3,137 @@
 Conventions: px of the images; shares lie in 0..1.
 """
 
+import dataclasses
+import math
+import os
+
+import numpy as np
+import tensorflow as tf
 from absl import flags
 
+from metrabs_like.cli import result_files, systems
 from metrabs_like.cli.models import TrainedModel
+from metrabs_like.data import coco_json
+from metrabs_like.data.dataset_info import DatasetInfo, write_json_atomically
+from metrabs_like.data.pipeline import damage_named
+from metrabs_like.metrics import coco_ap
 from metrabs_like.metrics.accumulate import MetricSums
+from metrabs_like.metrics.coco_content import detections_of_batch, images_of_batch
 
 _VALIDATION_BATCH = 16
+_STRIDE = 32  # sides of inputs are multiples of it
+_COLUMNS = 4  # of the contact sheet
+# What the table shows, and in which words; everything is in the JSON.
+ROWS = {
+    "box_ap": "box AP, IoU 0.50 to 0.95",
+    "box_ap50": "box AP at IoU 0.5",
+    "box_recall50": "box recall at IoU 0.5",
+    "keypoint_ap": "keypoint AP, OKS 0.50 to 0.95",
+    "keypoint_ap50": "keypoint AP at OKS 0.5",
+    "recall_at_50_iou": "people found at score 0.3, IoU 0.5",
+    "precision_at_50_iou": "detections of score 0.3 that are right",
+    "joint_error_of_box": "joint error of those found / box side",
+}
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Defines the flags of the test-time choices."""
+    """Defines the flags of what is done at test time."""
+    flags.DEFINE_boolean("flip_test", False, "Detectors: average with the mirrored images.", values)
+    text = "Detectors: sizes of the input relative to that of training, merged by soft-NMS."
+    flags.DEFINE_list("test_scales", ["1"], text, values)
+    text = "Detectors: images of the contact sheet."
+    flags.DEFINE_integer("n_pictures", 12, text, 0, flag_values=values)
+
+
+def run(trained: TrainedModel, values: flags.FlagValues, output_dir: str) -> None:
+    """Measures a detector; prints a table, writes report, results and pictures.
+
+    Args:
+      trained: the model.
+      values: the flags of the command.
+      output_dir: an existing folder.
+
+    Raises:
+      ValueError: for a data set that is damaged or does not fit.
+    """
+    scales = parse_scales(values.test_scales)
+    info = DatasetInfo.load(values.dataset)
+    datasets = [
+        _dataset(trained, values.dataset, info.evaluation_kind, values.batch_size, scale)
+        for scale in scales
+    ]
+    with damage_named([values.dataset]):
+        measured = measure(trained, datasets, values.flip_test, values.n_pictures)
+    content = {
+        "model": trained.name,
+        "dataset": values.dataset,
+        "n_images": len(measured.images),
+        "n_people": sum(len(image["boxes"]) for image in measured.images),
+        "protocol": _protocol(trained, values.flip_test, scales),
+        "metrics": measured.metrics,
+    }
+    print(f"{trained.name} on {content['n_people']} people in {content['n_images']} images")
+    print("\n".join(f"{words:42}{_number(measured.metrics[k])}" for k, words in ROWS.items()))
+    for path in _write(output_dir, content, measured, trained.config.joints):
+        print(f"written: {path}")
+
+
+def parse_scales(texts) -> tuple[float, ...]:
+    """Reads `--test_scales`.
+
+    Raises:
+      ValueError: for what is no list of numbers above 0.
+    """
+    try:
+        scales = tuple(float(text) for text in texts)
+    except ValueError:
+        scales = ()
+    if not scales or not all(math.isfinite(scale) and scale > 0 for scale in scales):
+        raise ValueError(f"--test_scales={','.join(texts)}: give numbers above 0, e.g. 1,1.5")
+    return scales
+
+
+@dataclasses.dataclass
+class Measured:
+    """What a detector did on a data set.
+
+    Attributes:
+      metrics: name -> number, None where nothing was counted.
+      images: the annotated people, as `coco_content.images_of_batch` gives them.
+      detections: image id -> what was found.
+      pictures: uint8 pictures of the first images with what was found.
+    """
+
+    metrics: dict
+    images: list
+    detections: dict
+    pictures: list
+
+
+def measure(trained: TrainedModel, datasets, flip_test: bool, n_pictures: int) -> Measured:
+    """Runs a detector over a data set.
+
+    Args:
+      trained: the model.
+      datasets: its images, at inputs of one or more sizes.
+      flip_test: whether the mirrored images count too.
+      n_pictures: how many images are drawn.
+    """
+    system, config = trained.system, trained.config
+    finder = system.evaluation_finder(trained.model, config, flip_test=flip_test)
+    find = tf.function(finder, reduce_retracing=True, autograph=False)
+    sums, images, detections, pictures = MetricSums(), [], {}, []
+    for batches in tf.data.Dataset.zip(tuple(datasets)):
+        decoded, targets = find(batches)
+        sums.add(system.evaluate(decoded, targets, config))
+        truth = targets["kp2d"]
+        images += images_of_batch(truth)
+        detections |= detections_of_batch(truth["image_id"], decoded)
+        for index in range(min(n_pictures - len(pictures), len(truth["image_id"]))):
+            pictures.append(_drawn(trained, batches[0], decoded, index))
+    metrics = coco_ap.evaluate_people(images, detections, config.joints) | sums.result()
+    finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    return Measured(finite, images, detections, pictures)
 
 
 def make_validation(trained: TrainedModel, folder: str, kind: str):
@@ -27,26 +148,72 @@ def make_validation(trained: TrainedModel, folder: str, kind: str):
       Function without arguments to a dict of numbers, JSON values.
     """
     dataset = trained.eval_dataset(folder, kind, _VALIDATION_BATCH)
-
-    def validate():
-        sums = MetricSums()
-        for decoded, targets in predictions(trained, dataset):
-            sums.add(trained.system.evaluate(decoded, targets, trained.config))
-        return {k: v if v == v else None for k, v in sums.result().items()}
-
-    return validate
+    return lambda: measure(trained, [dataset], flip_test=False, n_pictures=0).metrics
 
 
-def predictions(trained: TrainedModel, dataset):
-    """Yields decoded people and targets of every batch."""
-    import tensorflow as tf
+def _dataset(trained, folder, kind, batch_size, scale):
+    """The images at an input of another size."""
+    side = max(1, round(trained.config.proc_side * scale / _STRIDE)) * _STRIDE
+    pipeline = dataclasses.replace(trained.pipeline, proc_side=side, window_side=0)
+    make = systems.PIPELINES[trained.system_name].make_eval_dataset
+    return make(folder, kind, pipeline, skeleton=trained.config.joints, batch_size=batch_size)
 
-    system, config = trained.system, trained.config
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def predict(batch):
-        inputs, targets = system.prepare(batch, config, None)
-        return system.decode(trained.model(inputs, training=False), inputs, config), targets
+def _drawn(trained, batch, decoded, index):
+    """The input of one image with what was found, in px of the input."""
+    config = trained.config
+    one = {key: value[index : index + 1] for key, value in batch["kp2d"].items()}
+    inputs, _ = trained.system.prepare({"kp2d": one}, config, None)
+    matrix = inputs["input_from_image"][0].numpy()
+    people = {k: v[index].numpy() for k, v in decoded.items() if k != "mask_logits"}
+    scale = matrix[0, 0]
+    people["boxes"] = np.concatenate(
+        [people["boxes"][:, :2] * scale + matrix[:2, 2], people["boxes"][:, 2:] * scale], axis=-1
+    )
+    people["joints2d"] = people["joints2d"] * scale + matrix[:2, 2]
+    return trained.system.draw(inputs["image"][0].numpy(), people, config)
 
-    for batch in dataset:
-        yield predict(batch)
+
+def _protocol(trained, flip_test, scales):
+    """Says how the numbers were measured; only those of one protocol may be compared."""
+    return {
+        "ap": "COCO's, by pycocotools: mean over overlaps 0.50, 0.55, ..., 0.95",
+        "box_overlap": "intersection over union; crowds ignored; 100 detections an image",
+        "keypoint_overlap": "OKS with COCO's sigmas; people with a labelled joint",
+        "input_side_px": trained.config.proc_side,
+        "images": "whole, fitted into the input",
+        "flip_test": flip_test,
+        "test_scales": list(scales),
+    }
+
+
+def _write(output_dir, content, measured, skeleton):
+    """Writes the report, files for the official tool, and pictures."""
+    paths = {
+        name: os.path.join(output_dir, name)
+        for name in ("evaluation.json", "ground_truth.json", "results.json", "pictures.png")
+    }
+    write_json_atomically(paths["evaluation.json"], content)
+    coco_json.save_ground_truth(paths["ground_truth.json"], measured.images, skeleton)
+    coco_json.save_results(paths["results.json"], measured.detections)
+    if measured.pictures:
+        sheet = _tiled(measured.pictures)
+        result_files.write({paths["pictures.png"]: result_files.png_bytes(sheet)})
+    else:
+        del paths["pictures.png"]
+    return paths.values()
+
+
+def _tiled(pictures):
+    """Puts pictures of one size side by side."""
+    blank = np.zeros_like(pictures[0])
+    rows = []
+    for start in range(0, len(pictures), _COLUMNS):
+        row = pictures[start : start + _COLUMNS]
+        row += [blank] * (min(_COLUMNS, len(pictures)) - len(row))
+        rows.append(np.concatenate(row, axis=1))
+    return np.concatenate(rows)
+
+
+def _number(value):
+    return f"{'-':>10}" if value is None else f"{value:>10.3f}"

@@ -13,7 +13,7 @@ from metrabs_like.systems.centernet.evaluation import evaluate
 from metrabs_like.systems.centernet.initialization import InitReport, initialize_from
 from metrabs_like.systems.centernet.loss import compute_loss, expected_counts, loss_terms
 from metrabs_like.systems.centernet.model import build_model
-from metrabs_like.systems.centernet.predictor import make_predictor
+from metrabs_like.systems.centernet.predictor import evaluation_finder, make_predictor
 from metrabs_like.systems.centernet.preparation import check_source, prepare
 from metrabs_like.systems.centernet.preset import load_preset, preset_names, save_preset
 
@@ -27,6 +27,7 @@ __all__ = [
     "draw",
     "encode_targets",
     "evaluate",
+    "evaluation_finder",
     "expected_counts",
     "initialize_from",
     "load_preset",

@@ -1,0 +1,159 @@
+"""The commands on a detector: train, resume, evaluate, export, predict, boxes for poses."""
+
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from metrabs_like.cli import evaluate, export, models, predict, prepare_data, train
+from metrabs_like.data.synthetic import SyntheticConfig, generate_image
+
+TINY = (
+    "--system=centernet",
+    "--centernet_backbone=tiny",
+    "--centernet_proc_side=64",
+    "--centernet_width=0.25",
+    "--centernet_head_width=16",
+    "--centernet_max_objects=4",
+    "--centernet_top_k=8",
+    "--train_learning_rate=1e-3",
+    "--train_log_every=1",
+    "--images_shuffle_buffer=8",
+)
+CROWDS = (
+    "--synthetic_image_side=96",
+    "--synthetic_max_people=3",
+    "--synthetic_images_per_shard=6",
+    "--n_processes=1",
+)
+
+
+def prepare_crowds(folder, n_images, seed=0):
+    """Prepares crowds in this process; returns the folder as text."""
+    arguments = [f"--synthetic_n_images={n_images}", f"--synthetic_seed={seed}", *CROWDS]
+    assert prepare_data.main(["prepare_data", *arguments, f"--output_dir={folder}"]) == 0
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def crowds(tmp_path_factory):
+    return prepare_crowds(tmp_path_factory.mktemp("crowds") / "train", 12)
+
+
+def run_train(workdir, dataset, *more):
+    arguments = [f"--workdir={workdir}", f"--sources=kp3d:{dataset}:4", *TINY, *more]
+    return train.main(["train", *arguments])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, crowds):
+    """A run of four updates, stopped after two, with validation."""
+    workdir = str(tmp_path_factory.mktemp("runs") / "detector")
+    validation = (f"--validation={crowds}", "--validation_every=2")
+    assert run_train(workdir, crowds, "--train_steps=2", *validation) == 0
+    assert run_train(workdir, crowds, "--train_steps=4", *validation) == 0
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "crowd.jpg"
+    path.write_bytes(generate_image(SyntheticConfig(image_side=96, max_people=3), 5).image_bytes)
+    return str(path)
+
+
+def test_training_logs_the_seven_parts(run):
+    rows = open(os.path.join(run, "log.csv")).read().splitlines()
+    assert set(rows[0].split(",")) >= {"loss", "hm", "hp", "hm_hp", "hp_offset", "wh", "off"}
+    assert len(rows) == 5
+    with open(os.path.join(run, "validation.jsonl")) as file:
+        measured = [json.loads(line) for line in file]
+    assert [row["step"] for row in measured] == [2, 4]
+    assert "recall_at_50_iou" in measured[0]
+
+
+def test_settings_of_another_system_are_refused(tmp_path, crowds, capsys):
+    assert run_train(tmp_path / "run", crowds, "--metrabs_depth=4") == 1
+    assert "--metrabs_depth is a setting of the system 'metrabs'" in capsys.readouterr().err
+    assert run_train(tmp_path / "run", crowds, "--data_fast_dct=false") == 1
+    assert "--data_fast_dct is a setting of the system 'metrabs'" in capsys.readouterr().err
+
+
+def test_kinds_without_joints_in_the_image_are_refused(tmp_path, crowds, capsys):
+    sources = f"--sources=dense:{crowds}:4"
+    assert train.main(["train", f"--workdir={tmp_path}/run", sources, *TINY]) == 1
+    assert "kind='dense'" in capsys.readouterr().err
+
+
+def test_start_from_another_detector(run, crowds, tmp_path, capsys):
+    more = (f"--init_from={run}", "--train_steps=1", "--centernet_nohm_hp")
+    more = (*more[:2], "--nocenternet_hm_hp")
+    assert run_train(tmp_path / "next", crowds, *more) == 0
+    assert "layers copied" in capsys.readouterr().out
+    assert "17 of 17 joints" in run_train_output(tmp_path / "other", crowds, run, capsys)
+
+
+def run_train_output(workdir, crowds, run, capsys):
+    assert run_train(workdir, crowds, f"--init_from={run}", "--train_steps=1") == 0
+    return capsys.readouterr().out
+
+
+def test_a_pose_model_is_no_start_for_a_detector(crowds, tmp_path, capsys):
+    assert run_train(tmp_path / "run", crowds, "--init_from=synthetic_long") == 1
+    assert "--init_from=synthetic_long" in capsys.readouterr().err
+
+
+def test_evaluation(run, crowds, tmp_path, capsys):
+    arguments = [f"--model={run}", f"--dataset={crowds}", f"--output_dir={tmp_path}"]
+    assert evaluate.main(["evaluate", *arguments, "--batch_size=5"]) == 0
+    printed = capsys.readouterr().out
+    assert "box AP" in printed and "keypoint AP" in printed
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content["n_images"] == 12
+    assert 0 <= content["metrics"]["box_ap50"] <= 1
+    assert os.path.exists(tmp_path / "results.json")
+    assert cv2.imread(str(tmp_path / "pictures.png")) is not None
+
+
+def test_export_and_predict_agree(run, photo, tmp_path):
+    exported = tmp_path / "exported"
+    assert export.main(["export", f"--model={run}", f"--output_dir={exported}"]) == 0
+    image = cv2.imread(photo)[..., ::-1][np.newaxis]
+    loaded = tf.saved_model.load(str(exported / "saved_model"))
+    predictor = models.load(run).predictor()
+    expected = predictor.detect(image, detector_threshold=0.0)
+    found = loaded.detect(image, detector_threshold=0.0)
+    np.testing.assert_allclose(found["scores"][0], expected["scores"][0], atol=1e-5)
+    contents = []
+    for model in (run, exported):
+        out = tmp_path / "people"
+        options = [f"--image={photo}", f"--output_dir={out}", "--detector_threshold=0.01"]
+        assert predict.main(["predict", *options, f"--model={model}"]) == 0
+        contents.append(json.loads((out / "crowd_people.json").read_text()))
+        assert cv2.imread(str(out / "crowd_people.png")).shape == (96, 96, 3)
+    assert len(contents[0]["joint_names"]) == 17
+    assert len(contents[0]["people"]) == len(contents[1]["people"])
+
+
+def test_boxes_for_poses_come_from_the_detector(run, photo, tmp_path, capsys):
+    options = [f"--image={photo}", f"--output_dir={tmp_path}", f"--detector={run}"]
+    assert predict.main(["predict", *options, "--detector_threshold=0.0"]) == 0
+    content = json.loads((tmp_path / "crowd_poses.json").read_text())
+    assert 0 < len(content["people"]) <= 8
+    assert f"found by the detector {run}" in content["box_source"]
+    assert predict.main(["predict", *options, "--detector_threshold=1"]) == 0
+    content = json.loads((tmp_path / "crowd_poses.json").read_text())
+    assert content["people"] == [] and "nobody was found" in content["box_source"]
+
+
+def test_what_does_not_fit_is_named(run, photo, tmp_path, capsys):
+    options = [f"--image={photo}", f"--output_dir={tmp_path}"]
+    assert predict.main(["predict", *options, f"--model={run}", "--boxes=1,2,30,40"]) == 1
+    assert "the model finds boxes itself" in capsys.readouterr().err
+    assert predict.main(["predict", *options, "--detector=synthetic_long"]) == 1
+    assert "--detector=synthetic_long finds no people" in capsys.readouterr().err
+    assert predict.main(["predict", *options, f"--model={run}", "--input_side=50"]) == 1
+    assert "input_side" in capsys.readouterr().err
