@@ -133,6 +133,14 @@ def test_a_joint_moves_to_its_candidate():
     assert _first_joint(_one_person((13, 11))) == ([13, 11], np.float32(0.9))
 
 
+def test_of_candidates_equally_near_the_surest_counts():
+    maps = _one_person((13, 10), score=0.5)
+    maps["hm_hp"][0, 10, 11] = 0.7  # the regressed joint is at (12, 10)
+    assert _first_joint(maps) == ([11, 10], np.float32(0.7))
+    maps["hm_hp"][0, 10, 13] = 0.9
+    assert _first_joint(maps) == ([13, 10], np.float32(0.9))
+
+
 def test_a_candidate_too_far_does_not_move_the_joint_but_tells_its_score():
     # reach: 0.3 of the longer side, 6 cells; the regressed joint is at (12, 10)
     assert _first_joint(_one_person((18, 10))) == ([18, 10], np.float32(0.9))
@@ -175,7 +183,7 @@ def test_sizes_may_be_unknown(rng, jit_compile):
         n_traces.append(1)
         return decode_people(outputs, top_k=7)
 
-    for shape in [(12, 15), (4, 9)] if jit_compile else [(12, 15), (4, 9), (1, 1), (1, 8)]:
+    for shape in [(4, 9)] if jit_compile else [(12, 15), (4, 9), (1, 1), (1, 8)]:
         maps = _maps(rng, shape=shape)
         for name, value in decode_people(maps, top_k=7).items():
             np.testing.assert_allclose(decode(maps)[name], value, rtol=1e-6, err_msg=name)

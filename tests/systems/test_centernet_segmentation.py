@@ -58,11 +58,14 @@ def test_gradient_is_that_of_the_sum_of_products(rng, taps):
 
 
 @pytest.mark.parametrize("taps", [1, 9])
-def test_nothing_to_do(rng, taps):
-    features, filters = _example(rng, taps, 0)
-    assert conditional_convolution(features, filters).shape == (0, 5, 6, 7)
-    features, filters = _example(rng, taps)
-    assert conditional_convolution(features, filters[:, :0]).shape == (3, 0, 6, 7)
+def test_empty_batch(rng, taps):
+    features, filters = (tf.constant(x) for x in _example(rng, taps, 0))
+    with tf.GradientTape() as tape:
+        tape.watch([features, filters])
+        masks = conditional_convolution(features, filters)
+    assert masks.shape == (0, 5, 6, 7)
+    gradients = tape.gradient(masks, [features, filters], unconnected_gradients="zero")
+    assert [g.shape for g in gradients] == [features.shape, filters.shape]
 
 
 def test_filters_have_one_or_nine_taps(rng):

@@ -172,9 +172,12 @@ def _moved_joints(joints, boxes, places, scores, threshold):
     """Moves joints `[B, K, J, 2]` to their candidates; returns them and scores `[B, K, J]`."""
     regressed = tf.transpose(joints, [0, 2, 1, 3])  # B J K 2
     # Person by candidate, `[B, J, K, K]`: the largest array of all, hence one axis at a time.
-    squares = tf.add_n(
-        [tf.square(regressed[..., i, tf.newaxis] - places[:, :, tf.newaxis, :, i]) for i in (0, 1)]
+    dx2, dy2 = (
+        tf.math.squared_difference(regressed[..., i, tf.newaxis], places[:, :, tf.newaxis, :, i])
+        for i in (0, 1)
     )
+    squares = dx2 + dy2
+    # Of candidates equally near, the first is taken: the surest.
     nearest = tf.argmin(squares, axis=-1, output_type=tf.int32)
     distance = tf.sqrt(tf.gather(squares, nearest, batch_dims=3))
     place = tf.gather(places, nearest, batch_dims=2)
