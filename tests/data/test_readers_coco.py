@@ -1,4 +1,5 @@
 import collections
+import glob
 import json
 import os
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 
 from metrabs_like import skeletons
-from metrabs_like.data import masks, pipeline, preparation, records
+from metrabs_like.data import coco_json, masks, pipeline, preparation, records, whole_images
 from metrabs_like.data.readers import coco, coco_annotations, coco_selection
+from metrabs_like.metrics import coco_content
 from tests.native import coco as native
 from tests.native import scene
 
@@ -227,6 +229,45 @@ def test_empty_pictures_are_kept_on_demand(folder):
     assert "val2017/000000000003.jpg" not in read_all(folder, with_empty=True)[1]
 
 
+def test_a_detector_gets_everybody_crowds_areas_and_numbers(folder, tmp_path):
+    def edit(content):
+        rows = content["annotations"]
+        rows[2]["keypoints"] = [0] * 51
+        rows[1]["area"] = float("nan")
+        rows.append(annotation(3, 8, iscrowd=1, bbox=(1, 2, 9, 8)))  # nothing but a crowd
+        rows += [annotation(3, 9 + i, iscrowd=1) for i in range(3)]
+        rows[-1]["bbox"], rows[-2]["bbox"], rows[-3]["bbox"] = None, [1, 2, 0, 5], [1e9, 0, 1, 1]
+
+    change(folder, edit)
+    info, items = read_all(folder, selection="detector", with_empty=True)
+    assert info.source["selection"] == "detector"
+    assert (
+        info.dropped
+        == {
+            "images: without a usable person": 0,
+            "people: bbox or keypoints far outside the picture": 1,
+            "people: box without area": 1,
+            "people: crowd regions without a box": 2,
+        }
+        or "images: without a usable person" not in info.dropped
+    )
+    record = items["1"]
+    assert [p.validity2d.sum() for p in record.people] == [10, 5, 0]
+    assert [p.area for p in record.people] == [600, None, 600]
+    np.testing.assert_array_equal(record.crowd_boxes, [[5, 6, 30, 20]])
+    only_crowd = items["3"]
+    assert only_crowd.people == []
+    np.testing.assert_array_equal(only_crowd.crowd_boxes, [[1, 2, 9, 8]])
+    assert sorted(items) == ["1", "3", "val2017/000000000002.jpg", "val2017/000000000004.jpg"]
+    other = read_all(folder)[1]["val2017/000000000001.jpg"]
+    assert len(other.crowd_boxes) == 0 and len(other.people) == 2
+    # It survives writing, with the joints of people who have none.
+    info, tasks = coco.plan(str(folder), selection="detector")
+    out = str(tmp_path / "out")
+    info = preparation.write_dataset(tasks, out, info, n_processes=1, progress=False)
+    assert (info.counts["n_images"], info.counts["n_people"]) == (2, 3)
+
+
 def test_the_file_names_of_2014_are_found(folder):
     pictures = folder / "train2014"
     (folder / "val2017").rename(pictures)
@@ -316,6 +357,40 @@ def test_annotations_outside_the_folder_are_refused(folder):
 def test_an_unknown_selection_is_refused(folder):
     with pytest.raises(ValueError, match="selection = 'some'"):
         coco.plan(str(folder), selection="some")
+
+
+@pytest.mark.skipif(not os.path.isdir(REAL), reason="needs ../shared/data/coco")
+def test_real_pictures_for_a_detector_suit_the_official_files(tmp_path):
+    """Our ground truth of the records, and COCO's own file, give detections the same numbers."""
+    info, tasks = coco.plan(REAL, selection="detector", with_empty=True)
+    info = preparation.write_dataset(tasks, str(tmp_path), info, n_processes=1, progress=False)
+    assert info.counts["n_images"] == 50 and info.counts["n_people"] == 96
+    config = whole_images.WholeImageConfig(proc_side=64)
+    batches = whole_images.make_eval_dataset(
+        str(tmp_path), "kp2d", config, skeleton=skeletons.COCO_17, batch_size=16
+    )
+    images = [i for batch in batches for i in coco_content.images_of_batch(batch["kp2d"])]
+    assert sum(len(image["crowd_boxes"]) for image in images) == 3
+    rng = np.random.default_rng(0)
+    detections = {}
+    for image in images:
+        n = len(image["boxes"])
+        detections[image["image_id"]] = {
+            "boxes": image["boxes"] + rng.normal(0, 6, (n, 4)),
+            "scores": rng.uniform(size=n),
+            "joints2d": image["joints2d"] + rng.normal(0, 3, (n, 17, 2)),
+            "joint_scores": np.ones((n, 17)),
+        }
+    truth = str(tmp_path / "truth.json")
+    coco_json.save_ground_truth(truth, images, skeletons.COCO_17)
+    coco_json.save_results(str(tmp_path / "results.json"), detections)
+    (own,) = glob.glob(os.path.join(REAL, "annotations", "*.json"))
+    for kind in ("bbox", "keypoints"):
+        ours, theirs = (
+            coco_json.evaluate_files(path, str(tmp_path / "results.json"), kind)
+            for path in (truth, own)
+        )
+        assert ours["ap"] == pytest.approx(theirs["ap"], abs=1e-3) and 0.1 < ours["ap"] < 0.95
 
 
 def coco_person(visibility, *, low=(0, 0), high=(200, 100)):

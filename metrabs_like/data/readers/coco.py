@@ -38,9 +38,11 @@ def plan(
       source_dir: folder with `annotations/` and the picture folders (`train2017/` ...).
       annotations: file in `annotations/`; empty takes the only `person_keypoints_*.json` there.
       min_joints: people with fewer labelled joints are left out (selection "all").
-      selection: "all", or "posepile": the rules of `coco_selection.posepile_people`.
+      selection: "all"; "posepile": the rules of `coco_selection.posepile_people`; or "detector":
+        everybody with a box, also people without joints, and the regions of crowds; image ids are
+        then COCO's numbers, by which its evaluation compares.
       with_empty: keep pictures without any person row too, as records without people; they serve
-        as backgrounds.
+        as backgrounds, and a detector learns and is measured on them.
       max_images: pictures at most, drawn by `seed`; a larger number keeps these and adds others. 0
         takes all.
       images_per_shard: pictures per shard.
@@ -49,7 +51,8 @@ def plan(
 
     Returns:
       `(info, tasks)` for `preparation.write_dataset`. Pictures with people none of whom is usable
-      are left out; crowd regions are not people. `info.dropped` counts by reason.
+      are left out; crowd regions are not people (a detector's pictures may have nothing else).
+      `info.dropped` counts by reason.
 
     Raises:
       ValueError: if the annotation file is missing, or there are several, or it is broken; or for
@@ -59,9 +62,7 @@ def plan(
     path = coco_annotations.find(source_dir, annotations, "person_keypoints_")
     dropped = collections.Counter()
     images = coco_annotations.load(path, dropped, progress=progress)
-    for image in images:
-        image.people = _selected(image.people, selection, min_joints, dropped)
-    kept = [image for image in images if image.people or (with_empty and image.is_empty)]
+    kept = _kept(images, selection, min_joints, with_empty, dropped)
     dropped["images: without a usable person"] += len(images) - len(kept)
     drawn = _drawn(kept, max_images, seed)
     dropped["images: more than max_images"] += len(kept) - len(drawn)
@@ -88,9 +89,30 @@ def plan(
         dropped=dict(+dropped),
     )
     tasks = coco_pictures.shard_tasks(
-        source_dir, folder, "coco", drawn, images_per_shard=images_per_shard, seed=seed
+        source_dir,
+        folder,
+        "coco",
+        drawn,
+        images_per_shard=images_per_shard,
+        seed=seed,
+        ids_are_numbers=selection == "detector",
     )
     return info, tasks
+
+
+def _kept(images, selection, min_joints, with_empty, dropped):
+    """The images to store, with the people and crowds to store."""
+    is_detector = selection == "detector"
+    for image in images:
+        image.people = _selected(image.people, selection, min_joints, dropped)
+        image.crowd_boxes = image.crowd_boxes if is_detector else []
+    if is_detector:
+        del dropped[coco_annotations.CROWDS]
+    return [
+        image
+        for image in images
+        if image.people or image.crowd_boxes or (with_empty and image.is_empty)
+    ]
 
 
 def _drawn(images, max_images, seed):
@@ -106,4 +128,6 @@ def _drawn(images, max_images, seed):
 def _selected(people, selection, min_joints, dropped):
     if selection == "posepile":
         return coco_selection.posepile_people(people, dropped)
+    if selection == "detector":
+        return coco_selection.detector_people(people, dropped)
     return coco_selection.with_min_joints(people, min_joints, dropped)

@@ -14,16 +14,12 @@ import tqdm
 
 from metrabs_like.data import image_files, safe_loading
 from metrabs_like.data.readers import coco_masks
+from metrabs_like.metrics.coco_content import COCO_JOINT_NAMES
 from metrabs_like.skeletons import COCO_17
 
-COCO_JOINT_NAMES = (
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow "
-    "right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle "
-    "right_ankle"
-).split()
-"""The joints of `COCO_17` as a category of the annotation files lists them."""
-
 N_KEYPOINT_NUMBERS = 3 * COCO_17.n_joints
+CROWDS = "people: crowd regions"
+"""What `load` counts regions of crowds as."""
 
 
 @dataclasses.dataclass
@@ -36,12 +32,14 @@ class CocoPerson:
       segmentation: polygons as float32 arrays, or a run-length code, neither of them checked; None
         if there is none.
       more: what the reader's `convert` made of the row.
+      area: px^2 of the segmentation; None if there is none.
     """
 
     box: np.ndarray
     keypoints: np.ndarray
     segmentation: list | dict | None = None
     more: object = None
+    area: float | None = None
 
     @property
     def visibility(self) -> np.ndarray:
@@ -60,6 +58,7 @@ class CocoImage:
       height: px.
       people: usable ones.
       is_empty: no row of any kind, not even a crowd, says that somebody is in it.
+      crowd_boxes: float32 `[4]` each, px, regions of crowds.
     """
 
     file_name: str
@@ -68,6 +67,7 @@ class CocoImage:
     height: int
     people: list[CocoPerson] = dataclasses.field(default_factory=list)
     is_empty: bool = True
+    crowd_boxes: list[np.ndarray] = dataclasses.field(default_factory=list)
 
 
 def find(source_dir: str, annotations: str, prefix: str) -> str:
@@ -109,7 +109,7 @@ def load(
 
     Args:
       path: of the file.
-      dropped: counts what is left out, by reason.
+      dropped: counts what is left out, by reason; crowds, which are no people, as `CROWDS`.
       convert: makes `CocoPerson.more` of a row; a ValueError's text is a reason to leave it out.
       progress: show a bar over the rows (rows/s).
 
@@ -134,11 +134,11 @@ def load(
             image.is_empty = False
         if reason is None:
             try:
-                image.people.append(_person(row, image, convert))
-                continue
+                reason = _add(row, image, convert)
             except ValueError as error:
                 reason = str(error)
-        dropped[f"people: {reason}"] += 1
+        if reason:
+            dropped[f"people: {reason}"] += 1
     return [images[image_id] for image_id in sorted(images)]
 
 
@@ -215,9 +215,22 @@ def _reason_to_drop(row, image, person_id):
         return "their image is not listed"
     if row.get("category_id", person_id) != person_id:
         return "of another category"
-    if row.get("iscrowd"):
-        return "crowd regions"
     return None
+
+
+def _add(row, image, convert):
+    """Adds a person, or a crowd, to its image; returns or raises why the row is no person."""
+    if not row.get("iscrowd"):
+        image.people.append(_person(row, image, convert))
+        return None
+    box = coco_masks.plain_numbers(row.get("bbox"))
+    if box is None or len(box) != 4 or not np.isfinite(box).all():
+        return "crowd regions without a box"
+    _check_places(np.concatenate([box[:2], box[:2] + box[2:]]), image)
+    if min(box[2:]) <= 0:
+        return "crowd regions without a box"
+    image.crowd_boxes.append(box.astype(np.float32))
+    return CROWDS.removeprefix("people: ")
 
 
 def _person(row, image, convert):
@@ -229,13 +242,22 @@ def _person(row, image, convert):
         raise ValueError("bbox or keypoints are not finite")
     keypoints = keypoints.reshape(-1, 3)
     places = np.concatenate([keypoints[:, :2].ravel(), box[:2], box[:2] + box[2:]])
+    _check_places(places, image)
+    segmentation = _compact(row.get("segmentation"))
+    box, keypoints = box.astype(np.float32), keypoints.astype(np.float32)
+    return CocoPerson(box, keypoints, segmentation, convert(row), _area(row.get("area"), image))
+
+
+def _check_places(places, image):
     side = max(image.width, image.height)
     if places.min() < -side or places.max() > 2 * side:
         raise ValueError("bbox or keypoints far outside the picture")
-    segmentation = _compact(row.get("segmentation"))
-    return CocoPerson(
-        box.astype(np.float32), keypoints.astype(np.float32), segmentation, convert(row)
-    )
+
+
+def _area(value, image):
+    """The area of a segmentation, None if there is none or it cannot be."""
+    is_number = type(value) in (int, float)
+    return float(value) if is_number and 0 < value <= image.width * image.height else None
 
 
 def _compact(segmentation):

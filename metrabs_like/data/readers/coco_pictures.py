@@ -29,6 +29,7 @@ def shard_tasks(
     images_per_shard: int,
     seed: int,
     surface: Callable[[CocoPerson], records.SurfacePoints | None] = lambda person: None,
+    ids_are_numbers: bool = False,
 ) -> list[Callable]:
     """Shuffles images over shards.
 
@@ -40,6 +41,7 @@ def shard_tasks(
       images_per_shard: pictures per shard.
       seed: of the shuffling.
       surface: a picklable function that gives a person's surface points.
+      ids_are_numbers: whether records have COCO's numbers as image ids, and not file names.
 
     Returns:
       One task a shard for `preparation.write_dataset`.
@@ -47,12 +49,12 @@ def shard_tasks(
     order = np.random.default_rng(seed).permutation(len(images))
     images = [images[i] for i in order]
     shards = [images[i : i + images_per_shard] for i in range(0, len(images), images_per_shard)]
-    read = functools.partial(_read_shard, source_dir, folder, dataset, surface)
+    read = functools.partial(_read_shard, source_dir, folder, dataset, surface, ids_are_numbers)
     return [functools.partial(read, shard) for shard in shards]
 
 
 def _read_shard(
-    source_dir, folder, dataset, surface, images, shard_index
+    source_dir, folder, dataset, surface, ids_are_numbers, images, shard_index
 ) -> Iterator[records.Record | records.SkippedImage]:
     """Yields the records of one shard."""
     del shard_index
@@ -67,10 +69,11 @@ def _read_shard(
             image_bytes=image_bytes,
             height=header.height,
             width=header.width,
-            image_id=name,
+            image_id=str(image.image_id) if ids_are_numbers else name,
             dataset=dataset,
             intrinsics=intrinsics_from_fov(DEFAULT_FOV_DEGREES, header.width, header.height),
             people=[_person(person, image, surface) for person in image.people],
+            crowd_boxes=np.reshape(image.crowd_boxes, (-1, 4)),
         )
 
 
@@ -87,6 +90,7 @@ def _person(person, image, surface):
         mask=mask,
         mask_box=mask_box,
         surface=surface(person),
+        area=person.area,
     )
 
 

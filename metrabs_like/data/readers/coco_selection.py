@@ -11,7 +11,7 @@ import numpy as np
 from metrabs_like.data.readers.coco_annotations import CocoPerson
 from metrabs_like.skeletons import COCO_17
 
-SELECTIONS = ("all", "posepile")
+SELECTIONS = ("all", "posepile", "detector")
 MIN_BOX_SIDE_PX = 8.0
 BOX_FACTOR = 1.25
 MIN_POSEPILE_SIDE_PX = 200.0
@@ -22,14 +22,14 @@ LIMB_JOINTS = [
 ]
 
 
-def check_selection(selection: str) -> None:
+def check_selection(selection: str, known: tuple[str, ...] = SELECTIONS) -> None:
     """Refuses an unknown rule.
 
     Raises:
       ValueError: naming the known ones.
     """
-    if selection not in SELECTIONS:
-        raise ValueError(f"selection = {selection!r} is unknown; choose one of {SELECTIONS}.")
+    if selection not in known:
+        raise ValueError(f"selection = {selection!r} is unknown; choose one of {known}.")
 
 
 def with_min_joints(
@@ -53,6 +53,13 @@ def with_min_joints(
             dropped[f"people: box smaller than {MIN_BOX_SIDE_PX:g} px"] += 1
         else:
             kept.append(person)
+    return kept
+
+
+def detector_people(people: list[CocoPerson], dropped: collections.Counter) -> list[CocoPerson]:
+    """Keeps everybody whose box has an area, also people without a labelled joint."""
+    kept = [person for person in people if min(person.box[2:]) > 0]
+    dropped["people: box without area"] += len(people) - len(kept)
     return kept
 
 

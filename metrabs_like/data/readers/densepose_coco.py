@@ -29,6 +29,7 @@ EXPECTED = 29586
 """Examples in the original's training log (train, selection "posepile")."""
 
 BODY_MODELS = ("smpl", "procedural")
+_SELECTIONS = ("all", "posepile")
 _BOX_STRETCH = 255.0
 _PREFIX = "densepose_coco_2014_"
 _PICTURES = {"train": "train2014", "valminusminival": "val2014", "minival": "val2014"}
@@ -82,7 +83,7 @@ def plan(
     Raises:
       ValueError: if a file is missing or broken, or an option unknown.
     """
-    coco_selection.check_selection(selection)
+    coco_selection.check_selection(selection, _SELECTIONS)
     path = coco_annotations.find(source_dir, annotations, _PREFIX)
     uv_processed = _uv_path(source_dir, uv_processed)
     n_vertices = _n_vertices(uv_processed, body_model)
