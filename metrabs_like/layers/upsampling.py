@@ -27,6 +27,7 @@ def bilinear_kernel(factor):
     return np.outer(taps, taps).astype(np.float32)
 
 
+@tf.autograph.experimental.do_not_convert
 def upsample_depthwise(inputs, kernel):
     """Transposed convolution of each channel by itself.
 
