@@ -88,15 +88,9 @@ def plan(
         expected=EXPECTED.get(folder, 0) if selection == "posepile" else 0,
         dropped=dict(+dropped),
     )
-    tasks = coco_pictures.shard_tasks(
-        source_dir,
-        folder,
-        "coco",
-        drawn,
-        images_per_shard=images_per_shard,
-        seed=seed,
-        ids_are_numbers=selection == "detector",
-    )
+    options = {"images_per_shard": images_per_shard, "seed": seed}
+    options["ids_are_numbers"] = selection == "detector"
+    tasks = coco_pictures.shard_tasks(source_dir, folder, "coco", drawn, **options)
     return info, tasks
 
 
