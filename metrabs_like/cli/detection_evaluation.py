@@ -19,10 +19,10 @@ from metrabs_like.data.pipeline import damage_named
 from metrabs_like.metrics import coco_ap
 from metrabs_like.metrics.accumulate import MetricSums
 from metrabs_like.metrics.coco_content import detections_of_batch, images_of_batch
+from metrabs_like.viz.contact_sheet import tile_pictures
 
 _VALIDATION_BATCH = 16
 _STRIDE = 32  # sides of inputs are multiples of it
-_COLUMNS = 4  # of the contact sheet
 # What the table shows, and in which words; everything is in the JSON.
 ROWS = {
     "box_ap": "box AP, IoU 0.50 to 0.95",
@@ -197,22 +197,12 @@ def _write(output_dir, content, measured, skeleton):
     coco_json.save_ground_truth(paths["ground_truth.json"], measured.images, skeleton)
     coco_json.save_results(paths["results.json"], measured.detections)
     if measured.pictures:
-        sheet = _tiled(measured.pictures)
+        caption = f"{content['model']} on {content['dataset']}: people of a score of at least 0.3"
+        sheet = tile_pictures(measured.pictures, caption)
         result_files.write({paths["pictures.png"]: result_files.png_bytes(sheet)})
     else:
         del paths["pictures.png"]
     return paths.values()
-
-
-def _tiled(pictures):
-    """Puts pictures of one size side by side."""
-    blank = np.zeros_like(pictures[0])
-    rows = []
-    for start in range(0, len(pictures), _COLUMNS):
-        row = pictures[start : start + _COLUMNS]
-        row += [blank] * (min(_COLUMNS, len(pictures)) - len(row))
-        rows.append(np.concatenate(row, axis=1))
-    return np.concatenate(rows)
 
 
 def _number(value):

@@ -42,12 +42,31 @@ def draw_contact_sheet(images, points2d, validity, caption, *, edges=(), sides=N
             f"images {list(images.shape)}, points2d {list(points2d.shape)} and validity "
             f"{list(validity.shape)} must be [N, S, S, 3], [N, P, 2] and [N, P]."
         )
-    factor = max(1, math.ceil(_MIN_CELL / max(images.shape[1], 1)))
+    factor = enlargement(images.shape[1])
     cells = [
         _cell(image, points, is_valid, factor, edges, sides)
         for image, points, is_valid in zip(images, points2d, validity, strict=True)
     ]
-    grid = _grid(cells, factor * images.shape[1])
+    return tile_pictures(cells, caption, side=factor * images.shape[1])
+
+
+def enlargement(side):
+    """Returns by which whole factor pictures of a side, px, are enlarged so that one sees enough."""
+    return max(1, math.ceil(_MIN_CELL / max(side, 1)))
+
+
+def tile_pictures(pictures, caption, *, side=_MIN_CELL):
+    """Puts square pictures of one size side by side, under a caption.
+
+    Args:
+      pictures: sequence of uint8 `[S, S, 3]`; may be empty.
+      caption: text; wrapped where it is wider than the sheet.
+      side: px, of the pictures where there are none.
+
+    Returns:
+      uint8 `[H, W, 3]`.
+    """
+    grid = _grid(pictures, len(pictures[0]) if len(pictures) else side)
     return np.concatenate([_caption_strip(caption, grid.shape[1]), grid])
 
 

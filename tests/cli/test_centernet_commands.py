@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metrabs_like.cli import evaluate, export, models, predict, prepare_data, train
+from metrabs_like.cli import (
+    evaluate,
+    export,
+    inspect_data,
+    models,
+    predict,
+    prepare_data,
+    train,
+)
 from metrabs_like.data.synthetic import SyntheticConfig, generate_image
+from metrabs_like.viz import palette
 
 TINY = (
     "--system=centernet",
@@ -157,3 +166,14 @@ def test_what_does_not_fit_is_named(run, photo, tmp_path, capsys):
     assert "--detector=synthetic_long finds no people" in capsys.readouterr().err
     assert predict.main(["predict", *options, f"--model={run}", "--input_side=50"]) == 1
     assert "input_side" in capsys.readouterr().err
+
+
+def test_inspection_shows_whole_images_with_their_people(crowds, tmp_path, capsys):
+    arguments = [f"--sources=kp3d:{crowds}:4", f"--output_dir={tmp_path}", "--n_images=6"]
+    assert inspect_data.main(["inspect_data", *TINY, *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "people in 12 images" in printed and "of 17 joints" in printed
+    (path,) = tmp_path.glob("*.png")
+    sheet = cv2.imread(str(path)).astype(int)
+    # boxes are drawn in the colours of people, of which the first is green
+    assert (np.abs(sheet - palette.PERSON_COLORS[0][::-1]).sum(axis=-1) < 30).sum() > 50
