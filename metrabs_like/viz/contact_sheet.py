@@ -51,7 +51,7 @@ def draw_contact_sheet(images, points2d, validity, caption, *, edges=(), sides=N
 
 
 def enlargement(side):
-    """Returns by which whole factor pictures of a side, px, are enlarged so that one sees enough."""
+    """Returns the whole factor by which pictures of a side, px, are enlarged to be seen well."""
     return max(1, math.ceil(_MIN_CELL / max(side, 1)))
 
 
