@@ -9,6 +9,8 @@ y = u * stride - padding + i * dilation + dy, and x likewise.
 import tensorflow as tf
 
 from metrabs_like.geometry.arguments import check_shapes
+from metrabs_like.layers.deformable_passes import backward_pass, forward_pass
+from metrabs_like.layers.deformable_sampling import Window
 
 
 def modulated_deform_conv2d(
@@ -23,6 +25,7 @@ def modulated_deform_conv2d(
     dilations=1,
     groups=1,
     deformable_groups=1,
+    jit_compile=True,
 ):
     """Convolves bilinear samples taken at learned offsets, each weighted by its mask.
 
@@ -41,106 +44,109 @@ def modulated_deform_conv2d(
       groups: int, divides C and O, as in a grouped convolution.
       deformable_groups: int G, divides C; every group of neighbouring channels has its own offsets
         and masks.
+      jit_compile: whether XLA compiles both passes, about a second for each new shape; on a CPU
+        that halves the time at least. False where XLA is absent or shapes keep changing.
 
     Returns:
       `[B, h, w, O]`, dtype of `inputs`. Positions and interpolation are float32 in any precision
       (float64 for float64 inputs).
 
     Raises:
-      ValueError: if the arguments' shapes do not fit each other.
+      ValueError: if the arguments' shapes or options do not fit each other (shapes that are
+        unknown while tracing are checked when run, except under XLA).
 
     Gradient: to all five; at whole pixels the right-hand one. A sample that does not count, or
-    whose offset is not finite, is zero whatever its mask, and gives no gradient.
+    whose offset is not finite, is zero whatever its mask is, and gives no gradient. Nothing but the
+    arguments is kept for the backward pass.
 
     References:
       Zhu et al., Deformable ConvNets v2, CVPR 2019; released code.
     """
-    inputs = tf.convert_to_tensor(inputs)
-    geometry_dtype = tf.float64 if inputs.dtype == tf.float64 else tf.float32
-    offsets, masks = tf.cast(offsets, geometry_dtype), tf.cast(masks, geometry_dtype)
-    kernel = tf.cast(kernel, inputs.dtype)
-    strides, padding, dilations = _pair(strides), _pair(padding), _pair(dilations)
-    kh, kw, _, n_outputs = kernel.shape
-    n_samples = deformable_groups * kh * kw
-    check_shapes(
-        inputs=(inputs, "B H W C"),
-        offsets=(offsets, f"B h w {2 * n_samples}"),
-        masks=(masks, f"B h w {n_samples}"),
+    window = Window(
+        tuple(kernel.shape[:2]),
+        _pair("strides", strides, 1),
+        _pair("padding", padding, 0),
+        _pair("dilations", dilations, 1),
+        groups,
+        deformable_groups,
     )
-    shape = tf.shape(masks)[:3]
-    y, x = _positions(offsets, (kh, kw), strides, padding, dilations, deformable_groups)
-    masks = tf.reshape(masks, tf.shape(y))
-    samples = _samples(inputs, y, x, masks, deformable_groups)
-    # [B, h, w, G, K, C / G] -> [B * h * w, groups, K * C / groups]
-    channels = inputs.shape[-1]
-    if deformable_groups > 1:
-        samples = tf.transpose(samples, [0, 1, 2, 4, 3, 5])
-    samples = tf.reshape(samples, [-1, kh * kw, groups, channels // groups])
-    weights = tf.reshape(kernel, [kh * kw, channels // groups, groups, n_outputs // groups])
-    outputs = tf.einsum("nkgc,kcgo->ngo", samples, weights)
-    outputs = tf.reshape(outputs, tf.concat([shape, [n_outputs]], axis=0))
-    return outputs if bias is None else outputs + tf.cast(bias, outputs.dtype)
+    inputs = tf.convert_to_tensor(inputs)
+    dtype = tf.float64 if inputs.dtype == tf.float64 else tf.float32
+    offsets, masks = tf.cast(offsets, dtype), tf.cast(masks, dtype)
+    kernel = tf.cast(tf.convert_to_tensor(kernel), inputs.dtype)
+    bias = tf.zeros(kernel.shape[3:], dtype) if bias is None else tf.cast(bias, dtype)
+    _check(inputs, offsets, masks, kernel, bias, window)
+    forward = _compiled_forward if jit_compile else forward_pass
+    backward = _compiled_backward if jit_compile else backward_pass
+
+    # What autodiff would do is slower, and would keep the samples: K times the input.
+    @tf.custom_gradient
+    def convolution(*tensors):
+        return forward(*tensors, window), lambda upstream: backward(*tensors[:4], upstream, window)
+
+    outputs = convolution(inputs, offsets, masks, kernel, bias)
+    return tf.ensure_shape(outputs, [*masks.shape[:3], kernel.shape[3]])
 
 
-def _positions(offsets, kernel_size, strides, padding, dilations, deformable_groups):
-    """Returns y and x, each `[B, h, w, G, K]`."""
-    kh, kw = kernel_size
-    n_batch, height, width, _ = tf.unstack(tf.shape(offsets))
-    shape = [n_batch, height, width, deformable_groups, kh * kw, 2]
-    offsets = tf.reshape(offsets, shape)
-    dtype = offsets.dtype
-    y = tf.cast(tf.range(height), dtype) * strides[0] - padding[0]
-    x = tf.cast(tf.range(width), dtype) * strides[1] - padding[1]
-    steps_y = tf.constant([i * dilations[0] for i in range(kh) for _ in range(kw)], dtype)
-    steps_x = tf.constant([j * dilations[1] for _ in range(kh) for j in range(kw)], dtype)
-    y = y[:, tf.newaxis, tf.newaxis, tf.newaxis] + steps_y
-    x = x[:, tf.newaxis, tf.newaxis] + steps_x
-    return y + offsets[..., 0], x + offsets[..., 1]
+_compiled_forward = tf.function(
+    forward_pass, jit_compile=True, reduce_retracing=True, autograph=False
+)
+_compiled_backward = tf.function(
+    backward_pass, jit_compile=True, reduce_retracing=True, autograph=False
+)
 
 
-def _samples(inputs, y, x, masks, deformable_groups):
-    """Returns `[B, h, w, G, K, C / G]`: bilinear samples times masks."""
-    n_images, height, width, channels = tf.unstack(tf.shape(inputs))
-    channels = inputs.shape[-1] // deformable_groups
-    dtype = y.dtype
-    is_inside = (y > -1) & (y < tf.cast(height, dtype)) & (x > -1) & (x < tf.cast(width, dtype))
-    y, x = tf.where(is_inside, y, -1.0), tf.where(is_inside, x, -1.0)
-    masks = tf.where(is_inside, masks, 0.0)
-    top, left = tf.floor(y), tf.floor(x)
-    far_y, far_x = y - top, x - left
-    framed = tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]])
-    table = tf.reshape(framed, [-1, channels])
-    image = tf.reshape(tf.range(n_images), [-1, 1, 1, 1, 1]) * (height + 2)
-    row = image + tf.cast(top, tf.int32) + 1
-    index = (row * (width + 2) + tf.cast(left, tf.int32) + 1) * deformable_groups
-    index += tf.range(deformable_groups)[:, tf.newaxis]
-    right, below = deformable_groups, (width + 2) * deformable_groups
-
-    def weighted(offset, weight_y, weight_x):
-        pixel = tf.cast(tf.gather(table, index + offset), dtype)
-        return pixel * (masks * weight_y * weight_x)[..., tf.newaxis]
-
-    value = weighted(0, 1 - far_y, 1 - far_x) + weighted(right, 1 - far_y, far_x)
-    value += weighted(below, far_y, 1 - far_x) + weighted(below + right, far_y, far_x)
-    return tf.cast(value, inputs.dtype)
+def _check(inputs, offsets, masks, kernel, bias, window):
+    """Raises ValueError where known shapes disagree; checks unknown ones when run."""
+    if not inputs.dtype.is_floating:
+        raise ValueError(f"inputs are {inputs.dtype.name}, but must be floats: cast them.")
+    n_inputs, n_outputs = kernel.shape[2] * window.groups, kernel.shape[3]
+    n_samples = window.deformable_groups * window.n_positions
+    check_groups(n_inputs, n_outputs, window.groups, window.deformable_groups)
+    height, width = window.output_sizes(*inputs.shape[1:3])
+    sizes = f"{'h' if height is None else height} {'w' if width is None else width}"
+    check_shapes(
+        inputs=(inputs, f"B H W {n_inputs}"),
+        offsets=(offsets, f"B {sizes} {2 * n_samples}"),
+        masks=(masks, f"B {sizes} {n_samples}"),
+        bias=(bias, f"{n_outputs}"),
+    )
 
 
-def _pair(value):
-    """Returns (y, x) of an int or a pair."""
-    return (value, value) if isinstance(value, int) else tuple(value)
+def check_groups(n_inputs, n_outputs, groups, deformable_groups):
+    """Raises ValueError where channels cannot be cut into that many groups."""
+    for name, value, divided in (
+        ("groups", groups, (n_inputs, n_outputs)),
+        ("deformable_groups", deformable_groups, (n_inputs,)),
+    ):
+        if value < 1 or any(size % value for size in divided):
+            raise ValueError(
+                f"{name}={value} must divide {' and '.join(map(str, divided))} channels."
+            )
+
+
+def _pair(name, value, least):
+    """Returns (y, x) of an int or a pair of ints."""
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(size, int) and size >= least for size in pair):
+        raise ValueError(f"{name}={value!r} must be an int, or two (y, x), of at least {least}.")
+    return pair
 
 
 @tf.keras.utils.register_keras_serializable(package="metrabs_like")
 class DeformableConv2D(tf.keras.layers.Layer):
     """A convolution that predicts, by one of its own, where and how strongly to sample.
 
-    Input: float `[B, H, W, C]`. Output: `[B, h, w, filters]` in the layer's dtype, with h and w as
-    of a convolution. B may be zero. No masking. Weights: `kernel`, `bias`, and `kernel` and `bias`
-    of the sublayer `conv_offset_mask`, which begins at zero: offsets 0 and masks 0.5. That one and
-    the sampling are float32 under every precision policy.
+    Input: float `[B, H, W, C]`, B may be zero. Output: `[B, h, w, filters]` in the layer's dtype, h
+    and w as of any convolution. No masking. Precision: the sublayer and the sampling are float32
+    under every policy, the product with the kernel has the layer's dtype.
+
+    Weights: `kernel` `[kh, kw, C / groups, filters]`, `bias`, and those of the sublayer
+    `conv_offset_mask`, `kernel` and `bias`: the names of the released code, its `weight` being
+    `kernel` here. The sublayer begins at zero: offsets 0, masks 0.5.
 
     Args:
-      filters: int, output channels O.
+      filters: int, output channels.
       kernel_size: int or (y, x).
       strides: int or (y, x).
       padding: int or (y, x), px of zeros on both sides.
@@ -148,7 +154,11 @@ class DeformableConv2D(tf.keras.layers.Layer):
       groups: int, as in a grouped convolution.
       deformable_groups: int, groups of channels with their own offsets and masks.
       use_bias: bool.
+      jit_compile: see `modulated_deform_conv2d`.
       **kwargs: `name`, `dtype`, `trainable`.
+
+    Raises:
+      ValueError: for sizes that are not positive ints, or groups that do not divide the channels.
 
     References:
       Zhu et al., Deformable ConvNets v2, CVPR 2019; released code (also the initialisation).
@@ -164,51 +174,62 @@ class DeformableConv2D(tf.keras.layers.Layer):
         groups=1,
         deformable_groups=1,
         use_bias=True,
+        jit_compile=True,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if not isinstance(filters, int) or filters < 1:
+            raise ValueError(f"filters={filters!r} must be a positive int.")
         self.filters = filters
-        self.kernel_size = _pair(kernel_size)
-        self.strides = _pair(strides)
-        self.padding = _pair(padding)
-        self.dilation_rate = _pair(dilation_rate)
+        self.kernel_size = _pair("kernel_size", kernel_size, 1)
+        self.strides = _pair("strides", strides, 1)
+        self.padding = _pair("padding", padding, 0)
+        self.dilation_rate = _pair("dilation_rate", dilation_rate, 1)
         self.groups = groups
         self.deformable_groups = deformable_groups
         self.use_bias = use_bias
-        kh, kw = self.kernel_size
-        self.n_samples = deformable_groups * kh * kw
+        self.jit_compile = jit_compile
+        # "same" pads by itself what would be another copy of the input
+        self._pads_itself = self.strides == (1, 1) and all(
+            2 * pad == dilation * (size - 1)
+            for pad, dilation, size in zip(
+                self.padding, self.dilation_rate, self.kernel_size, strict=True
+            )
+        )
         self.conv_offset_mask = tf.keras.layers.Conv2D(
-            3 * self.n_samples,
+            3 * self._n_samples,
             self.kernel_size,
             self.strides,
-            padding="valid",
+            "same" if self._pads_itself else "valid",
             dilation_rate=self.dilation_rate,
             kernel_initializer="zeros",
             dtype="float32",
             name="conv_offset_mask",
         )
 
+    @property
+    def _n_samples(self):
+        return self.deformable_groups * self.kernel_size[0] * self.kernel_size[1]
+
     def build(self, input_shape):
         """Makes the weights."""
         channels = input_shape[-1]
+        check_groups(channels, self.filters, self.groups, self.deformable_groups)
         shape = (*self.kernel_size, channels // self.groups, self.filters)
-        # uniform within +-1 / sqrt(fan in), as released
+        # uniform within 1 / sqrt(fan in), as released
         initializer = tf.keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=initializer)
         self.bias = None
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=[self.filters], initializer="zeros")
-        if not self.conv_offset_mask.built:
-            self.conv_offset_mask.build((None, None, None, channels))
+        self.conv_offset_mask.build((None, None, None, channels))
         super().build(input_shape)
 
     def call(self, inputs):
         """Returns `[B, h, w, filters]`."""
-        offsets, masks = self.offsets_and_masks(inputs)
         return modulated_deform_conv2d(
             inputs,
-            offsets,
-            masks,
+            *self.offsets_and_masks(inputs),
             self.kernel,
             self.bias,
             strides=self.strides,
@@ -216,36 +237,50 @@ class DeformableConv2D(tf.keras.layers.Layer):
             dilations=self.dilation_rate,
             groups=self.groups,
             deformable_groups=self.deformable_groups,
+            jit_compile=self.jit_compile,
         )
 
     def offsets_and_masks(self, inputs):
-        """Returns the predicted offsets, px, and masks, 0..1, as of `modulated_deform_conv2d`."""
-        pad_y, pad_x = self.padding
-        padded = tf.pad(inputs, [[0, 0], [pad_y, pad_y], [pad_x, pad_x], [0, 0]])
-        # a convolution refuses zero examples: it gets one
-        n_images = tf.shape(inputs)[0]
-        padded = tf.pad(padded, [[0, tf.maximum(1 - n_images, 0)], [0, 0], [0, 0], [0, 0]])
-        raw = self.conv_offset_mask(tf.cast(padded, tf.float32))[:n_images]
-        # The first two thirds are the offsets as they are, dy and dx in turns.
-        return raw[..., : 2 * self.n_samples], tf.sigmoid(raw[..., 2 * self.n_samples :])
+        """Predicts where to sample.
+
+        Args:
+          inputs: float `[B, H, W, C]`.
+
+        Returns:
+          float32 offsets, px, and masks, 0..1, as of `modulated_deform_conv2d`.
+        """
+        raw = self._convolved(tf.cast(inputs, tf.float32))
+        n_offsets = 2 * self._n_samples
+        # The released layer splits into thirds and joins two of them: dy and dx stay interleaved.
+        return raw[..., :n_offsets], tf.sigmoid(raw[..., n_offsets:])
+
+    def _convolved(self, inputs):
+        """Returns the sublayer's output; oneDNN's convolution refuses an empty batch."""
+
+        def convolved(images=inputs):
+            if not self._pads_itself:
+                images = tf.pad(images, [[0, 0], *([pad, pad] for pad in self.padding), [0, 0]])
+            return self.conv_offset_mask(images)
+
+        def nothing():
+            one = tf.concat([[1], tf.shape(inputs)[1:]], axis=0)
+            return convolved(tf.zeros(one))[:0]
+
+        if inputs.shape[0] is not None:
+            return convolved() if inputs.shape[0] else nothing()
+        raw = tf.cond(tf.shape(inputs)[0] > 0, convolved, nothing)
+        return tf.ensure_shape(raw, [None, *self._output_sizes(inputs.shape), 3 * self._n_samples])
+
+    def _output_sizes(self, input_shape):
+        window = Window(self.kernel_size, self.strides, self.padding, self.dilation_rate, 1, 1)
+        return window.output_sizes(*input_shape[1:3])
 
     def compute_output_shape(self, input_shape):
         """Returns the shape of a convolution's output."""
-        sizes = [
-            None if size is None else (size + 2 * pad - dilation * (k - 1) - 1) // stride + 1
-            for size, pad, dilation, k, stride in zip(
-                input_shape[1:3],
-                self.padding,
-                self.dilation_rate,
-                self.kernel_size,
-                self.strides,
-                strict=True,
-            )
-        ]
-        return (input_shape[0], *sizes, self.filters)
+        return (input_shape[0], *self._output_sizes(input_shape), self.filters)
 
     def get_config(self):
         """Returns the constructor's arguments."""
         names = ("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups")
-        names += ("deformable_groups", "use_bias")
+        names += ("deformable_groups", "use_bias", "jit_compile")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
