@@ -14,8 +14,9 @@ def decode_masks(pngs, side: int):
       side: M, px.
 
     Returns:
-      uint8 `[N, M, M]`, each mask stretched to the square (averaged where it shrinks); zero where
-      there is none. Pixel `(u, v)` of the box becomes `(u + 0.5) * M / width - 0.5` and so on.
+      uint8 `[N, M, M]`, each mask stretched to the square, averages over what its pixels cover;
+      zero where there is none. Pixel `(u, v)` of the stored mask comes to `(u + 0.5) * M / width -
+      0.5` and so on.
     """
     found = tf.where(tf.strings.length(pngs) > 0)
     squares = tf.map_fn(
@@ -30,5 +31,5 @@ def decode_masks(pngs, side: int):
 
 def _square(png, side):
     mask = tf.io.decode_png(png, channels=1)
-    square = tf.image.resize(mask, [side, side], antialias=True)
+    square = tf.image.resize(mask, [side, side], method="area")
     return tf.cast(tf.round(tf.ensure_shape(square, [side, side, 1])[..., 0]), tf.uint8)
