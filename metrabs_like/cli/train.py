@@ -18,7 +18,7 @@ from absl import flags
 from metrabs_like.cli import app, evaluators, flag_bridge, models, run_folder, systems
 from metrabs_like.data import pipeline, service
 from metrabs_like.data.dataset_info import DatasetInfo
-from metrabs_like.data.sources import ShardsSkipped
+from metrabs_like.data.sources import APPEARANCE_CHANGES, ShardsSkipped
 from metrabs_like.training import distribution, optimizers
 from metrabs_like.training.config import TrainConfig
 from metrabs_like.training.logs import LOG_NAME, JsonLinesLog
@@ -86,7 +86,7 @@ def build_run(values: flags.FlagValues) -> run_folder.Run:
     _check_flags_are_read(values)
     model = flag_bridge.build(systems.get(values.system).Config, values.system, values)
     examples, of_model = systems.PIPELINES[values.system], model.pipeline_fields()
-    return run_folder.Run(
+    run_ = run_folder.Run(
         system=values.system,
         model=model,
         train=flag_bridge.build(TrainConfig, "train", values),
@@ -95,6 +95,30 @@ def build_run(values: flags.FlagValues) -> run_folder.Run:
         ),
         sources=tuple(values.sources),
     )
+    _check_changes_are_made(run_)
+    return run_
+
+
+def _check_changes_are_made(run_):
+    """Refuses changes of the crops' appearance where the model's config turns all of them off.
+
+    But for colours, whose usual probability is 1.
+    """
+    if not isinstance(run_.pipeline, pipeline.PipelineConfig) or run_.model.photometric:
+        return
+    for text in run_.sources:
+        source = pipeline.parse_source(text)
+        for change in APPEARANCE_CHANGES:
+            probability = run_.pipeline.probabilities(source)[change]
+            if change != "colour" and probability > 0:
+                own = f":{change}={probability:g} of the source {text}"
+                flag = f"--data_{change}_probability={probability:g}"
+                raise ValueError(
+                    f"--no{run_.system}_photometric turns all changes of appearance off, and "
+                    f"{own if change in dict(source.probabilities) else flag} asks for one: "
+                    f"set it to 0, or leave --{run_.system}_photometric on "
+                    "(--data_colour_probability=0 alone keeps the colours as they are)"
+                )
 
 
 def _check_flags_are_read(values):

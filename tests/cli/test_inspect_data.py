@@ -88,7 +88,7 @@ def test_surface_points_need_a_head_for_them(bodies, tmp_path, capsys):
 
 
 def test_one_sheet_for_each_source(dataset, held_out, tmp_path, capsys):
-    sources = f"kp3d:{dataset}:4,kp2d:{held_out}:2:blur=0.5:colour=0"
+    sources = f"kp3d:{dataset}:4,kp2d:{held_out}:2:full_rotation=0.5:colour=0"
     assert inspect(tmp_path / "out", f"--sources={sources}", "--n_images=4") == 0
     names = ["contact_sheet_0_kp3d_synthetic.png", "contact_sheet_1_kp2d_synthetic.png"]
     assert sorted(os.listdir(tmp_path / "out")) == names
@@ -98,7 +98,7 @@ def test_one_sheet_for_each_source(dataset, held_out, tmp_path, capsys):
         "20 people in 20 images",
         "4 in every batch",
         "changes asked for: colour 1\n",
-        "changes asked for: blur 0.5\n",
+        "changes asked for: full_rotation 0.5\n",
         "images: 64 x 64 px",
         "valid points: 100.0% of 24 joints",
         str(tmp_path / "out" / names[0]),

@@ -118,6 +118,29 @@ def test_original_flag_names_reach_the_configs():
     assert run.model.absloss_start_step == 7
 
 
+@pytest.mark.parametrize(
+    ("source", "flag", "named"),
+    [
+        ("kp3d:x:4", "--data_shapes_probability=0.25", "--data_shapes_probability=0.25 asks"),
+        ("kp3d:x:4:blur=0.5", "--data_shuffle_buffer=9", ":blur=0.5 of the source kp3d:x:4:blur"),
+        ("kp3d:x:4:blur=0", "--data_blur_probability=1", None),
+        ("kp3d:x:4:colour=0.5", "--data_partial_probability=1", None),
+    ],
+)
+def test_changes_that_photometric_turns_off_are_refused(source, flag, named):
+    def build(*more):
+        sources = f"--sources=kp3d:y:4:shapes=0:blur=0,{source}"
+        return train.build_run(app.parse(train.define_flags, ["train", sources, flag, *more]))
+
+    assert build("--metrabs_photometric").model.photometric
+    if named is None:
+        assert not build("--nometrabs_photometric").model.photometric
+    else:
+        with pytest.raises(ValueError, match="--nometrabs_photometric turns all .* off") as caught:
+            build("--nometrabs_photometric")
+        assert named in str(caught.value)
+
+
 def test_truncated_shard_is_named(held_out, tmp_path, capsys):
     folder = shutil.copytree(held_out, tmp_path / "data")
     shard = next(folder.glob("*.tfrecord"))
