@@ -13,12 +13,13 @@ DEMO_DIR ?= demo
 COCO_DIR ?= ../shared/data/coco
 COCO_ANNOTATIONS ?=
 DEMO_MIXED_DIR ?= demo_mixed
+DEMO_CENTERNET_DIR ?= demo_centernet
 # Test processes: two fill the two cores that the time limits are stated for.
 PYTEST_ARGS ?= -q -n 2 --dist loadfile
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help install install-addons demo demo-mixed test test-addons test-slow lint format benchmark flags-readme clean
+.PHONY: help install install-addons demo demo-centernet demo-mixed test test-addons test-slow lint format benchmark flags-readme clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,6 +29,9 @@ install-addons: $(VENV_ADDONS)/.installed-dev ## create .venv-addons: TensorFlow
 
 demo: $(VENV)/.installed-demo ## synthetic data -> training -> evaluation -> export -> prediction on a photograph
 	$(VENV)/bin/python scripts/demo.py --output_dir="$(DEMO_DIR)" --image="$(IMAGE)"
+
+demo-centernet: $(VENV)/.installed-demo ## synthetic crowds -> a detector of people -> average precision -> SavedModel -> prediction
+	$(VENV)/bin/python scripts/demo_centernet.py --output_dir="$(DEMO_CENTERNET_DIR)" --image="$(IMAGE)"
 
 demo-mixed: $(VENV)/.installed-dev ## five data sets in native layout + synthetic people + COCO -> contact sheets -> one training
 	$(VENV)/bin/python scripts/demo_mixed.py --output_dir="$(DEMO_MIXED_DIR)" --coco_dir="$(COCO_DIR)" \

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from metrabs_like.cli import app, kind_progress, train
-from metrabs_like.cli.demo_steps import Clock, run_command
+from metrabs_like.cli.demo_steps import Clock, print_files, run_command
 from metrabs_like.training.logs import LOG_NAME
 
 NATIVE: dict[str, tuple[str, ...]] = {
@@ -104,7 +104,7 @@ def run(values: flags.FlagValues, write_native: WriteNative) -> None:
     clock.lap("evaluation")
     progress = kind_progress.measure(os.path.join(workdir, LOG_NAME))
     print("\n" + kind_progress.table(progress))
-    _print_files(sheets, workdir, os.path.join(workdir, "evaluation"))
+    print_files(sheets, workdir, os.path.join(workdir, "evaluation"))
     print(f"\n{clock}")
     risen = [kind.name for kind in progress if not kind.fell]
     if risen:
@@ -208,14 +208,6 @@ def _prepare(values, output_dir):
             "--n_processes=1",  # so few pictures are not worth the start of others
             f"--output_dir={prepared_folder(output_dir, name)}",
         )
-
-
-def _print_files(*folders):
-    print("\npictures and numbers:")
-    for folder in folders:
-        for name in sorted(os.listdir(folder)):
-            if name.endswith((".png", ".json", ".csv")):
-                print(f"  {os.path.join(folder, name)}")
 
 
 def main(argv: Sequence[str] | None = None, *, write_native: WriteNative) -> int:

@@ -1,5 +1,6 @@
 """What demos are made of: ordinary commands, printed before they run, and the time they took."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,15 @@ def run_command(name: str, *arguments: str) -> None:
     code = subprocess.call([sys.executable, "-m", f"metrabs_like.cli.{name}", *arguments])
     if code:
         raise ValueError(f"{console} ended with exit code {code}")
+
+
+def print_files(*folders: str) -> None:
+    """Prints the paths of the pictures and numbers in folders."""
+    print("\npictures and numbers:")
+    for folder in folders:
+        for name in sorted(os.listdir(folder)):
+            if name.endswith((".png", ".json", ".csv")):
+                print(f"  {os.path.join(folder, name)}")
 
 
 class Clock:
