@@ -11,6 +11,7 @@ import numpy as np
 from pycocotools import mask as coco_masks
 
 from metrabs_like.geometry import affine
+from metrabs_like.losses.segmentation import IGNORED
 from metrabs_like.systems.centernet import mask_targets, targets
 from metrabs_like.systems.centernet.config import Config
 from tests.golden import centernet_images, npz_cases
@@ -197,7 +198,7 @@ def _with_released_windows(labels, encoded):
         (left, top), (right, bottom) = (np.clip(ends, 0, side - 1) * 2).astype(int)
         is_ignored = np.ones(label.shape, bool)
         is_ignored[top:bottom, left:right] = False
-        label[is_ignored] = mask_targets.IGNORED
+        label[is_ignored] = IGNORED
     return labels
 
 

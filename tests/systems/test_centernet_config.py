@@ -14,6 +14,7 @@ from metrabs_like.systems.centernet import Config, tiny_config
         ("down_ratio", 3),
         ("segmentation", "5x5"),
         ("regression_loss", "l2"),
+        ("seg_loss", "l2"),
         ("proc_side", 500),
         ("proc_side", 0),
         ("head_width", -1),

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from metrabs_like.losses.segmentation import IGNORED
 from metrabs_like.systems.centernet.config import Config
-from metrabs_like.systems.centernet.mask_targets import IGNORED, encode_masks, warp_masks
+from metrabs_like.systems.centernet.mask_targets import encode_masks, warp_masks
 from metrabs_like.systems.centernet.targets import encode_targets
 
 MAP = (16, 20)  # height, width; images of 80 x 64 px map 4 to 1

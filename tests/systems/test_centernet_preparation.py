@@ -91,10 +91,13 @@ def test_masks_follow_a_mirrored_picture(rng):
         assert (labels[b, centernet_batches.N_PEOPLE :] == 0).all()
 
 
-@pytest.mark.parametrize("segmentation", ["1x1", "3x3"])
-def test_masks_can_be_learned(rng, segmentation):
+@pytest.mark.parametrize(
+    ("segmentation", "seg_loss"), [("1x1", "dice"), ("1x1", "lovasz"), ("3x3", "lovasz")]
+)
+def test_masks_can_be_learned(rng, segmentation, seg_loss):
     """A few steps on one batch lower the loss of masks, batch above 1 included."""
-    config = dataclasses.replace(CONFIG, segmentation=segmentation, seg_channels=8)
+    changes = {"segmentation": segmentation, "seg_loss": seg_loss}
+    config = dataclasses.replace(CONFIG, seg_channels=8, **changes)
     tf.keras.utils.set_random_seed(3)
     model = centernet.build_model(config)
     inputs, targets = centernet.prepare(centernet_batches.make_batch(rng, 2, config), config, None)

@@ -14,6 +14,7 @@ from metrabs_like.geometry.tracing import TracedByValue
 
 BACKBONES = ("dla34", "resnet18", "tiny")
 SEGMENTATIONS = ("none", "1x1", "3x3")
+SEG_LOSSES = ("lovasz", "dice")
 REGRESSION_LOSSES = ("l1", "sl1")
 MAX_STRIDE = 32
 _INTEGERS = {
@@ -58,6 +59,8 @@ class Config(TracedByValue):
       segmentation: "none", or the size of the convolution that each person's centre predicts for
         its mask: "1x1" or "3x3".
       seg_channels: channels of the features that the predicted convolution reads.
+      seg_loss: loss of the masks: "lovasz" (the released one, of all masks together) or "dice" (of
+        each mask).
       regression_loss: "l1", or "sl1" (smooth).
       hm_weight: weight of the centres' loss.
       wh_weight: weight of the boxes' loss.
@@ -90,6 +93,7 @@ class Config(TracedByValue):
     hm_gauss: int = 2
     segmentation: str = "none"
     seg_channels: int = 48
+    seg_loss: str = "lovasz"
     regression_loss: str = "l1"
     hm_weight: float = 1.0
     wh_weight: float = 0.1
@@ -111,6 +115,7 @@ class Config(TracedByValue):
             "backbone": BACKBONES,
             "down_ratio": (2, 4, 8, 16),
             "segmentation": SEGMENTATIONS,
+            "seg_loss": SEG_LOSSES,
             "regression_loss": REGRESSION_LOSSES,
         }
         for field, allowed in choices.items():

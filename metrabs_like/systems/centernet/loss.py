@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from metrabs_like.geometry.arguments import as_mask
 from metrabs_like.losses import focal, regression
-from metrabs_like.losses.segmentation import IGNORED, lovasz_hinge
+from metrabs_like.losses.segmentation import IGNORED, dice_term, lovasz_hinge
 from metrabs_like.losses.terms import LossTerm, combine
 from metrabs_like.systems.centernet.peaks import gather_cells
 from metrabs_like.systems.centernet.segmentation import conditional_convolution
@@ -141,7 +141,7 @@ def _stack_terms(outputs, truth, config):
             at_joints = gather_cells(outputs["hp_offset"], truth["hp_ind"])
             terms["hp_offset"] = vector_term(at_joints, truth["hp_offset"], truth["hp_mask"])
     if config.n_seg_weights:
-        terms["seg"] = _mask_term(outputs["seg_feat"], at_centers("seg"), truth)
+        terms["seg"] = _mask_term(outputs["seg_feat"], at_centers("seg"), truth, config)
     return terms
 
 
@@ -178,11 +178,13 @@ def _vector_count(mask, config):
     return n_numbers * regression.count_of(mask) + regression.COUNT_EPSILON
 
 
-def _mask_term(features, filters, truth):
-    """Lovasz loss of all masks together, counted as one per mask."""
+def _mask_term(features, filters, truth, config):
+    """Lovasz loss of all masks together, counted as one per mask, or dice losses."""
     is_used = as_mask(truth["reg_mask"])
     filters = tf.where(is_used[..., tf.newaxis], filters, 0.0)
     logits = conditional_convolution(features, filters)
+    if config.seg_loss == "dice":
+        return dice_term(logits, truth["seg"], is_used)
     labels = tf.cast(truth["seg"], tf.int32)
     labels = tf.where(is_used[..., tf.newaxis, tf.newaxis], labels, IGNORED)
     n_masks = regression.count_of(is_used)

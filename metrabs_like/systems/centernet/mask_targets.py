@@ -9,10 +9,8 @@ import tensorflow as tf
 from metrabs_like.geometry.affine import affine_from_placement
 from metrabs_like.geometry.arguments import check_shapes
 from metrabs_like.geometry.warping import warp_affine
+from metrabs_like.losses.segmentation import IGNORED
 from metrabs_like.systems.centernet.segmentation import inside_boxes
-
-IGNORED = 255
-"""Label of cells that count neither as the person nor as background."""
 
 
 def warp_masks(people, map_size, *, jit_compile: bool = True):
