@@ -19,6 +19,7 @@ from metrabs_like.data.pipeline import damage_named
 from metrabs_like.metrics import coco_ap
 from metrabs_like.metrics.accumulate import MetricSums
 from metrabs_like.metrics.coco_content import detections_of_batch, images_of_batch
+from metrabs_like.skeletons import COCO_17
 from metrabs_like.viz.contact_sheet import tile_pictures
 
 _VALIDATION_BATCH = 16
@@ -73,7 +74,8 @@ def run(trained: TrainedModel, values: flags.FlagValues, output_dir: str) -> Non
         "metrics": measured.metrics,
     }
     print(f"{trained.name} on {content['n_people']} people in {content['n_images']} images")
-    print("\n".join(f"{words:42}{_number(measured.metrics[k])}" for k, words in ROWS.items()))
+    for key, words in ROWS.items():
+        print(f"{words:42}{_number(measured.metrics.get(key))}")
     for path in _write(output_dir, content, measured, trained.config.joints):
         print(f"written: {path}")
 
@@ -131,9 +133,17 @@ def measure(trained: TrainedModel, datasets, flip_test: bool, n_pictures: int) -
         detections |= detections_of_batch(truth["image_id"], decoded)
         for index in range(min(n_pictures - len(pictures), len(truth["image_id"]))):
             pictures.append(_drawn(trained, batches[0], decoded, index))
-    metrics = coco_ap.evaluate_people(images, detections, config.joints) | sums.result()
+    metrics = _average_precision(images, detections, config.joints) | sums.result()
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     return Measured(finite, images, detections, pictures)
+
+
+def _average_precision(images, detections, joints):
+    """COCO's numbers; of keypoints only for its own joints, for which the sigmas are known."""
+    if joints != COCO_17:
+        boxes = ("boxes", "scores")
+        detections = {k: {name: v[name] for name in boxes} for k, v in detections.items()}
+    return coco_ap.evaluate_people(images, detections, joints)
 
 
 def make_validation(trained: TrainedModel, folder: str, kind: str):
@@ -179,7 +189,7 @@ def _protocol(trained, flip_test, scales):
     return {
         "ap": "COCO's, by pycocotools: mean over overlaps 0.50, 0.55, ..., 0.95",
         "box_overlap": "intersection over union; crowds ignored; 100 detections an image",
-        "keypoint_overlap": "OKS with COCO's sigmas; people with a labelled joint",
+        "keypoint_overlap": "OKS, coco_17 only, COCO's sigmas; people with a labelled joint",
         "input_side_px": trained.config.proc_side,
         "images": "whole, fitted into the input",
         "flip_test": flip_test,

@@ -177,3 +177,25 @@ def test_inspection_shows_whole_images_with_their_people(crowds, tmp_path, capsy
     sheet = cv2.imread(str(path)).astype(int)
     # boxes are drawn in the colours of people, of which the first is green
     assert (np.abs(sheet - palette.PERSON_COLORS[0][::-1]).sum(axis=-1) < 30).sum() > 50
+
+
+def test_other_joints_have_no_keypoint_precision(crowds, tmp_path, capsys):
+    more = ("--centernet_skeleton=smpl_24", "--train_steps=1")
+    assert run_train(tmp_path / "run", crowds, *more) == 0
+    arguments = [f"--model={tmp_path / 'run'}", f"--dataset={crowds}", "--n_pictures=0"]
+    assert evaluate.main(["evaluate", *arguments]) == 0
+    assert "keypoint AP, OKS 0.50 to 0.95                      -" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())[
+        "metrics"
+    ]
+    assert "box_ap" in metrics and "keypoint_ap" not in metrics
+
+
+def test_flip_test_and_scales(run, crowds, tmp_path, capsys):
+    arguments = [f"--model={run}", f"--dataset={crowds}", f"--output_dir={tmp_path}"]
+    arguments += ["--flip_test", "--test_scales=1,1.5", "--n_pictures=2"]
+    assert evaluate.main(["evaluate", *arguments]) == 0
+    protocol = json.loads((tmp_path / "evaluation.json").read_text())["protocol"]
+    assert protocol["flip_test"] is True and protocol["test_scales"] == [1.0, 1.5]
+    assert evaluate.main(["evaluate", *arguments, "--test_scales=1,no"]) == 1
+    assert "--test_scales=1,no: give numbers above 0" in capsys.readouterr().err
