@@ -5,13 +5,17 @@ import pathlib
 import pytest
 from absl import flags
 
-from metrabs_like.cli import app, commands, flag_bridge, flag_reference, train
+from metrabs_like.cli import app, commands, flag_bridge, flag_reference, systems, train
 
 ROOT = pathlib.Path(__file__).parents[1]
 FLAGS_DIR = ROOT / "flags"
 FLAGFILES = sorted(FLAGS_DIR.rglob("*.flags"))
-# Fields of the pipeline that are taken from the system's config.
-DERIVED = {("data", "proc_side"), ("data", "n_surface_points")}
+# Fields of the pipelines that are taken from the system's config.
+DERIVED = {
+    (pipeline.prefix, field)
+    for system, pipeline in systems.PIPELINES.items()
+    for field in systems.fields_of_model(system)
+}
 each_flagfile = pytest.mark.parametrize(
     "path", FLAGFILES, ids=lambda path: str(path.relative_to(ROOT))
 )
