@@ -29,7 +29,7 @@ def affine_from_placement(
     """Returns the map from an image to an output: the released code's `get_affine_transform`.
 
     The released code rounds three pairs of points to float32 and solves for the map in float64. The
-    same is done here, in closed form: which cell a joint falls into depends on that rounding.
+    same is done here, in the same order: which cell a joint falls into depends on that rounding.
 
     Args:
       center: float `[B, 2]`, px, `c`.
@@ -51,10 +51,11 @@ def affine_from_placement(
     Raises:
       ValueError: if known dimensions disagree, or `is_mirrored` comes without `image_width`.
 
-    Gradient: none is wanted.
+    Gradient: none.
 
     References:
-      Zhou et al., Objects as Points, 2019; released code, `utils/image.py`.
+      Zhou et al., Objects as Points, 2019; released code, `utils/image.py`; OpenCV's
+      `getAffineTransform`.
     """
     center = tf.cast(center, tf.float32)
     scale = tf.cast(scale, tf.float32)
@@ -64,7 +65,7 @@ def affine_from_placement(
     source = _source_points(center, scale, angle, shift)
     size = tf.broadcast_to(tf.cast(output_size, tf.float32), tf.shape(center))
     pairs = source, _output_points(size)
-    matrix = _solved(*(reversed(pairs) if inverse else pairs))
+    matrix = tf.stop_gradient(_solved(*(reversed(pairs) if inverse else pairs)))
     if is_mirrored is None:
         return matrix
     if image_width is None:
@@ -209,14 +210,30 @@ def _with_third(first, second):
 
 
 def _solved(source, target):
-    """Returns the map that takes three points `[B, 3, 2]` to three others."""
-    u, v = (source[:, i] - source[:, 0] for i in (1, 2))
-    p, q = (target[:, i] - target[:, 0] for i in (1, 2))
-    determinant = (u[:, 0] * v[:, 1] - v[:, 0] * u[:, 1])[:, tf.newaxis]
-    a = (p * v[:, 1:] - q * u[:, 1:]) / determinant  # first column of the linear part
-    b = (q * u[:, :1] - p * v[:, :1]) / determinant
-    t = target[:, 0] - a * source[:, 0, :1] - b * source[:, 0, 1:]
-    return _matrix(a[:, 0], b[:, 0], t[:, 0], a[:, 1], b[:, 1], t[:, 1])
+    """Returns the map that takes three points `[B, 3, 2]` to three others.
+
+    By elimination, in the order of rows in which OpenCV's solver comes to them: a point of the
+    image's edge lands on 0, or beside it by the last bit, as it does in the released code.
+    """
+    ones = tf.ones_like(source[..., :1])
+    x, y = (tf.concat([source, ones, t], axis=-1) for t in tf.split(target, 2, axis=-1))
+    return _matrix(*_eliminated(x), *_eliminated(tf.gather(y, [1, 0, 2], axis=1)))
+
+
+def _eliminated(rows):
+    """Solves three equations `[B, 3, 4]`, with pivots; returns three tensors `[B]`."""
+    for i in range(2):
+        pivot = tf.argmax(tf.abs(rows[:, i:, i]), axis=1, output_type=tf.int32)[:, tf.newaxis] + i
+        order = tf.range(3)
+        order = tf.where(order == i, pivot, tf.where(order == pivot, i, order))
+        rows = tf.gather(rows, order, axis=1, batch_dims=1)
+        factor = rows[:, i + 1 :, i] * (-1 / rows[:, i : i + 1, i])
+        below = rows[:, i + 1 :] + factor[..., tf.newaxis] * rows[:, i : i + 1]
+        rows = tf.concat([rows[:, : i + 1], below], axis=1)
+    c = rows[:, 2, 3] / rows[:, 2, 2]
+    b = (rows[:, 1, 3] - rows[:, 1, 2] * c) / rows[:, 1, 1]
+    a = (rows[:, 0, 3] - rows[:, 0, 1] * b - rows[:, 0, 2] * c) / rows[:, 0, 0]
+    return a, b, c
 
 
 def _matrix(*entries):

@@ -20,17 +20,38 @@ def random_placements(rng, n=6):
 
 
 def three_points(center, scale, angle_degrees, output_size):
-    """The released code's description, one placement at a time, solved by NumPy."""
+    """Three float32 points and where they go, by the released code's description."""
     angle = np.radians(angle_degrees)
     half = np.float64(scale) / 2
-    first = np.float32(center)
-    second = (np.float64(first) + [np.sin(angle) * half, -np.cos(angle) * half]).astype(np.float32)
+    first = np.array(center, np.float32)
+    second = (first.astype(np.float64) + [np.sin(angle) * half, -np.cos(angle) * half]).astype(
+        np.float32
+    )
     back = first - second
-    source = np.stack([first, second, second + np.float32([-back[1], back[0]])])
+    source = np.stack([first, second, second + np.stack([-back[1], back[0]])])
     width, height = output_size
     target = np.array([[width, height], [width, height - width], [0, height - width]]) / 2
-    columns = np.concatenate([source.astype(np.float64), np.ones((3, 1))], axis=1)
-    return np.linalg.solve(columns, target).T
+    return source, target.astype(np.float32)
+
+
+def eliminated(source, target):
+    """The six equations solved as OpenCV does: rows of x and y in turns, largest pivot first."""
+    rows = []
+    for (x, y), (u, v) in zip(source.tolist(), target.tolist(), strict=True):
+        rows += [[x, y, 1.0, 0.0, 0.0, 0.0, u], [0.0, 0.0, 0.0, x, y, 1.0, v]]
+    for i in range(6):
+        pivot = max(range(i, 6), key=lambda k: abs(rows[k][i]))
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        for k in range(i + 1, 6):
+            factor = rows[k][i] * (-1 / rows[i][i])
+            rows[k] = [a + factor * b for a, b in zip(rows[k], rows[i], strict=True)]
+    solution = [0.0] * 6
+    for i in reversed(range(6)):
+        rest = rows[i][6]
+        for k in range(i + 1, 6):
+            rest -= rows[i][k] * solution[k]
+        solution[i] = rest / rows[i][i]
+    return np.reshape(solution, (2, 3))
 
 
 def test_hand_made_map_halves_and_centres():
@@ -50,12 +71,28 @@ def test_agrees_with_three_points_rounded_to_float32(rng):
     placements = random_placements(rng)
     matrix = affine.affine_from_placement(**placements, output_size=OUTPUT).numpy()
     for i, found in enumerate(matrix):
-        expected = three_points(*(value[i] for value in placements.values()), OUTPUT)
-        np.testing.assert_allclose(found[:2], expected, atol=1e-10)
+        source, target = three_points(*(value[i] for value in placements.values()), OUTPUT)
+        columns = np.concatenate([source, np.ones((3, 1))], axis=1)
+        np.testing.assert_allclose(found[:2], np.linalg.solve(columns, target).T, atol=1e-10)
     unrounded = placements["scale"].astype(np.float64) / OUTPUT[0]
     size = 1 / np.sqrt(np.abs(np.linalg.det(matrix[:, :2, :2])))
     np.testing.assert_allclose(size, unrounded, rtol=1e-5)
     assert np.abs(size - unrounded).max() > 1e-10  # the rounding is there
+
+
+def test_an_edge_of_the_image_lands_on_zero_or_beside_it_as_released(rng):
+    """Bit by bit: the last bit decides whether a joint on that edge is inside."""
+    n = 200
+    center = rng.integers(30, 300, (n, 2)).astype(np.float32)
+    scale = (rng.integers(60, 640, n) * rng.choice([0.6, 0.7, 1.0, 1.1], n)).astype(np.float32)
+    matrix = affine.affine_from_placement(center, scale, 0.0, (128, 128)).numpy()
+    for i in range(n):
+        points = three_points(center[i], scale[i], 0.0, (128, 128))
+        np.testing.assert_array_equal(matrix[i, :2], eliminated(*points))
+    edge = affine.transform_points(
+        matrix, center[:, np.newaxis] - scale[:, np.newaxis, np.newaxis] / 2
+    )
+    assert np.abs(edge).max() < 1e-4 and 0 < np.mean(edge < 0) < 1
 
 
 def test_only_the_width_sets_the_scale_and_the_height_the_middle(rng):
