@@ -189,18 +189,11 @@ class DeformableConv2D(tf.keras.layers.Layer):
         self.deformable_groups = deformable_groups
         self.use_bias = use_bias
         self.jit_compile = jit_compile
-        # "same" pads by itself what would be another copy of the input
-        self._pads_itself = self.strides == (1, 1) and all(
-            2 * pad == dilation * (size - 1)
-            for pad, dilation, size in zip(
-                self.padding, self.dilation_rate, self.kernel_size, strict=True
-            )
-        )
         self.conv_offset_mask = tf.keras.layers.Conv2D(
             3 * self._n_samples,
             self.kernel_size,
             self.strides,
-            "same" if self._pads_itself else "valid",
+            "valid",
             dilation_rate=self.dilation_rate,
             kernel_initializer="zeros",
             dtype="float32",
@@ -249,27 +242,16 @@ class DeformableConv2D(tf.keras.layers.Layer):
         Returns:
           float32 offsets, px, and masks, 0..1, as of `modulated_deform_conv2d`.
         """
-        raw = self._convolved(tf.cast(inputs, tf.float32))
+        images = tf.cast(inputs, tf.float32)
+        n_images, *size = tf.unstack(tf.shape(images))
+        # oneDNN refuses an empty batch: it gets one image. Not by the padding below: TensorFlow
+        # fuses that with the convolution, and then forgets the padding of the batch.
+        images = tf.concat([images, tf.zeros([tf.maximum(1 - n_images, 0), *size])], axis=0)
+        images = tf.pad(images, [[0, 0], *([pad, pad] for pad in self.padding), [0, 0]])
+        raw = self.conv_offset_mask(images)[:n_images]
         n_offsets = 2 * self._n_samples
         # The released layer splits into thirds and joins two of them: dy and dx stay interleaved.
         return raw[..., :n_offsets], tf.sigmoid(raw[..., n_offsets:])
-
-    def _convolved(self, inputs):
-        """Returns the sublayer's output; oneDNN's convolution refuses an empty batch."""
-
-        def convolved(images=inputs):
-            if not self._pads_itself:
-                images = tf.pad(images, [[0, 0], *([pad, pad] for pad in self.padding), [0, 0]])
-            return self.conv_offset_mask(images)
-
-        def nothing():
-            one = tf.concat([[1], tf.shape(inputs)[1:]], axis=0)
-            return convolved(tf.zeros(one))[:0]
-
-        if inputs.shape[0] is not None:
-            return convolved() if inputs.shape[0] else nothing()
-        raw = tf.cond(tf.shape(inputs)[0] > 0, convolved, nothing)
-        return tf.ensure_shape(raw, [None, *self._output_sizes(inputs.shape), 3 * self._n_samples])
 
     def _output_sizes(self, input_shape):
         window = Window(self.kernel_size, self.strides, self.padding, self.dilation_rate, 1, 1)
