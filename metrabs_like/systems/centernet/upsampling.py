@@ -72,14 +72,15 @@ def dla_feature(levels, *, first_level, last_level=5, out_channels=0, deformable
       first_level: int, 1 to 4: the output has stride 2^first_level.
       last_level: int, first_level + 1 to 6: the finest `last_level - first_level` aggregates are
         merged once more.
-      out_channels: int, 0 takes those of the first level.
+      out_channels: int, 0 takes those of the first level. Others need a convolution `proj_0`, which
+        the released code lacks: it fails there.
       deformable: bool.
 
     Returns:
       Keras tensor `[B, H, W, out_channels]`.
 
     Raises:
-      ValueError: for levels that there are not, or other `out_channels` where nothing is merged.
+      ValueError: for levels that there are not.
     """
     if not first_level < last_level <= len(levels):
         raise ValueError(
@@ -88,11 +89,9 @@ def dla_feature(levels, *, first_level, last_level=5, out_channels=0, deformable
         )
     aggregates = dla_up(levels[first_level:], "dla_up", deformable=deformable)
     aggregates = aggregates[: last_level - first_level]
-    channels = out_channels or levels[first_level].shape[-1]
-    if len(aggregates) == 1 and channels != aggregates[0].shape[-1]:
-        raise ValueError(
-            f"out_channels={out_channels}: nothing is merged with last_level={last_level}; leave 0"
-        )
+    channels = out_channels or aggregates[0].shape[-1]
+    if channels != aggregates[0].shape[-1]:
+        aggregates[0] = _block(aggregates[0], channels, "ida_up.proj_0", deformable)
     factors = [2**i for i in range(len(aggregates))]
     return ida_up(aggregates, channels, factors, "ida_up", deformable=deformable)[-1]
 
