@@ -21,13 +21,14 @@ from metrabs_like.data.synthetic import SyntheticConfig, generate_shard
 _HELD_OUT_SEED = 1_000_003
 _RENDERED_SEED = 2_000_003
 CROWDS = {
-    "image_side": 192,
+    "image_side": 160,
     "min_people": 1,
-    "max_people": 5,
+    "max_people": 3,
+    "max_distance_m": 6,
     "min_visible_share": 0.25,
     "frontal_fraction": 0.9,
-    "truncation_fraction": 0.1,
-    "small_fraction": 0.05,
+    "truncation_fraction": 0.05,
+    "small_fraction": 0.0,
     "occluder_fraction": 0.05,
 }
 """The people of the demo: a short training learns from some that mostly face the camera."""
@@ -42,7 +43,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "flagfile_of_run", "flags/centernet/demo.flags", "The training experiment.", values
     )
-    flags.DEFINE_integer("n_train", 12_000, "Synthetic training images.", 1, flag_values=values)
+    flags.DEFINE_integer("n_train", 16_000, "Synthetic training images.", 1, flag_values=values)
     flags.DEFINE_integer("n_held_out", 500, "Synthetic held-out images.", 1, flag_values=values)
     flags.DEFINE_list("train_flags", [], "More flags for training: name=value,...", values)
 
@@ -75,7 +76,7 @@ def run(values: flags.FlagValues) -> None:
     run_command(
         "train",
         f"--flagfile={values.flagfile_of_run}",
-        f"--sources=kp3d:{paths['train']}:32",
+        f"--sources=kp3d:{paths['train']}:16",
         f"--workdir={paths['run']}",
         *(f"--{flag}" for flag in values.train_flags),
     )
@@ -101,7 +102,7 @@ def run(values: flags.FlagValues) -> None:
 def render_crowd(output_dir: str) -> str:
     """Renders a crowd that was never seen, in a larger picture; returns its path."""
     config = SyntheticConfig(
-        n_images=1, seed=_RENDERED_SEED, **CROWDS | {"image_side": 512, "min_people": 4}
+        n_images=1, seed=_RENDERED_SEED, **CROWDS | {"image_side": 512, "min_people": 3}
     )
     path = os.path.join(output_dir, "crowd.jpg")
     with app.replacing(path) as temporary, open(temporary, "wb") as file:
@@ -117,9 +118,10 @@ def check(report: str) -> None:
     """
     with open(report) as file:
         metrics = json.load(file)["metrics"]
+    numbers = {name: metrics[name] or 0.0 for name in PROMISED}  # None: nothing was counted
     for name, least in PROMISED.items():
-        print(f"{name} {metrics[name]:.3f} (promised: {least})")
-    low = [name for name, least in PROMISED.items() if not metrics[name] >= least]
+        print(f"{name} {numbers[name]:.3f} (promised: {least})")
+    low = [name for name, least in PROMISED.items() if numbers[name] < least]
     if low:
         raise ValueError(
             f"{', '.join(low)} on held-out crowds below what is promised: see {report}"
