@@ -37,11 +37,11 @@ def _quantity(key):
     return re.sub(f"({'|'.join(_KINDS)})$", "", key)
 
 
-def _image(path):
+def image_of(path):
     """Returns the network's RGB input `[B, H, W, 3]`, 0..1, of this file or its sibling."""
     arrays = npz_cases.load(path)
     if "input" not in arrays:  # "same input": of the file without a factor in its name
-        return _image(path.with_name(re.sub(r"_offset\d+", "", path.name)))
+        return image_of(path.with_name(re.sub(r"_offset\d+", "", path.name)))
     bgr = arrays["input"].transpose(0, 2, 3, 1) * np.float32(_STDEV) + np.float32(_MEAN)
     if "image" in arrays:
         bgr = arrays["image"][np.newaxis] / np.float32(255)
@@ -57,7 +57,7 @@ def _outputs(path):
     folder = path.parent
     model = centernet_weights.network(folder, centernet_weights.offset_factor_of(path))
     base = model.get_layer("dla34")
-    image = _image(path)
+    image = image_of(path)
     names = {_quantity(key) for key in _cases(path)}
     in_base = {f"level{i}": level for i, level in enumerate(base.outputs)}
     in_base |= {

@@ -43,11 +43,19 @@ def offset_factor_of(path):
 
 
 @functools.cache
+def _released(folder):
+    (path,) = folder.glob("state_dict_*.json")
+    return json.loads(path.read_text())
+
+
 def entries(folder):
     """Returns the entries of the released network: name -> shape."""
-    (path,) = folder.glob("state_dict_*.json")
-    content = json.loads(path.read_text())
-    return {name: tuple(shape) for name, shape, _ in content["entries"]}
+    return {name: tuple(shape) for name, shape, _ in _released(folder)["entries"]}
+
+
+def n_parameters(folder):
+    """Returns the released network's number of trained weights, without the classifier."""
+    return _released(folder)["num_parameters_without_fc"]
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from metrabs_like.layers.upsampling import LearnedUpsampling
 
 _BASE_PREFIX = "base."
 _N_NAMED = 20  # in messages
+_CONVOLUTIONS = (tf.keras.layers.Conv2D, tf.keras.layers.Conv2DTranspose)  # (in, out) swap in both
 _NORMALIZATION = (
     ("weight", "gamma"),
     ("bias", "beta"),
@@ -117,7 +118,7 @@ def _layer_entries(layer):
     if isinstance(layer, LearnedUpsampling):
         size, _, channels = layer.kernel.shape
         return {"weight": Entry(layer.kernel, (channels, 1, size, size))}
-    if isinstance(layer, tf.keras.layers.Conv2D):  # transposed ones too: (in, out) swap in both
+    if isinstance(layer, _CONVOLUTIONS):
         return _convolution(layer)
     return {}
 

@@ -1,0 +1,79 @@
+"""The config that a released checkpoint's entries tell."""
+
+import numpy as np
+import pytest
+
+from metrabs_like.systems.centernet import checkpoint
+from metrabs_like.systems.centernet.config import Config
+
+
+def _state(config, *, n_aggregations=3):
+    """The entries that `config_of` looks at, as a checkpoint of this config has them."""
+    state = {"base.level5.root.conv.weight": np.zeros([1, 1, 1, 1])}
+    for i in range(n_aggregations):
+        state[f"dla_up.ida_{i}.up_1.weight"] = np.zeros([1, 1, 4, 4])
+    if config.deformable:
+        state["ida_up.proj_1.conv.conv_offset_mask.bias"] = np.zeros(27)
+    for name, channels in config.heads.items():
+        if config.head_width:
+            state[f"{name}.0.weight"] = np.zeros([config.head_width, 64, 3, 3])
+            state[f"{name}.2.bias"] = np.zeros(channels)
+        else:
+            state[f"{name}.bias"] = np.zeros(channels)
+    return state
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(),
+        Config(deformable=False),
+        Config(head_width=64, reg_offset=False),
+        Config(head_width=0, hm_hp=False, reg_hp_offset=False),
+        Config(reg_hp_offset=False),
+        Config(segmentation="3x3"),
+        Config(segmentation="1x1", seg_channels=8, hm_hp=False, reg_hp_offset=False),
+        Config(skeleton="smpl_24"),
+    ],
+    ids=lambda config: ",".join(config.heads) + f",{config.head_width}",
+)
+def test_config_is_found(config):
+    assert checkpoint.config_of(_state(config), skeleton=config.skeleton) == config
+
+
+@pytest.mark.parametrize(("n_aggregations", "ratio"), [(4, 2), (3, 4), (2, 8), (1, 16)])
+def test_down_ratio_is_found(n_aggregations, ratio):
+    found = checkpoint.config_of(_state(Config(), n_aggregations=n_aggregations))
+    assert found.down_ratio == ratio
+
+
+def _without(name):
+    return {key: value for key, value in _state(Config()).items() if not key.startswith(name)}
+
+
+@pytest.mark.parametrize(
+    ("state", "named"),
+    [
+        ({}, "no head hm, wh, hps.*heads: none.*multi_pose"),
+        (_without("hps"), "no head hps .*heads: hm, wh, reg"),
+        (_without("base"), "no entries base.level5"),
+        ({**_state(Config()), "hm.2.bias": np.zeros(80)}, "80 classes"),
+        ({**_state(Config()), "hps.2.bias": np.zeros(26)}, "13 joints.*coco_17.*17"),
+        ({**_state(Config()), "hps.2.bias": np.zeros(35)}, "35 channels"),
+        ({**_state(Config()), "hm_hp.2.bias": np.zeros(13)}, "hm_hp: 13"),
+        ({**_state(Config()), "seg.2.bias": np.zeros(9)}, "seg_feat and seg with 0 and 9"),
+        (
+            {**_state(Config(segmentation="3x3")), "seg.2.bias": np.zeros(48 * 4)},
+            "48 and 192 channels",
+        ),
+        ({"level5.root.conv.weight": np.zeros(1)}, "image classifier alone.*weights="),
+    ],
+)
+def test_what_does_not_fit_is_named(state, named):
+    with pytest.raises(ValueError, match=f"my.pth .*{named}"):
+        checkpoint.config_of(state, source="my.pth")
+
+
+def test_unknown_skeletons_are_named():
+    with pytest.raises(ValueError, match="elephant"):
+        checkpoint.config_of(_state(Config()), skeleton="elephant")
