@@ -127,7 +127,7 @@ def check_groups(n_inputs, n_outputs, groups, deformable_groups):
 
 def _pair(name, value, least):
     """Returns (y, x) of an int or a pair of ints."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2 or not all(isinstance(size, int) and size >= least for size in pair):
         raise ValueError(f"{name}={value!r} must be an int, or two (y, x), of at least {least}.")
     return pair

@@ -143,7 +143,7 @@ def _for_each_position(body, start, window):
     return tf.while_loop(
         lambda k, *_: k < n_positions,
         body,
-        [0, *start],
+        (0, *start),
         parallel_iterations=1,
         maximum_iterations=n_positions,
     )[1:]
