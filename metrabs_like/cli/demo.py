@@ -176,6 +176,7 @@ def predict_photograph(saved_model: str, photograph: str, output_dir: str) -> No
         f"--model={saved_model}",
         f"--image={photograph}",
         f"--output_dir={output_dir}",
+        "--detector=none",
     )
 
 
