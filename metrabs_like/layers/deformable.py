@@ -189,10 +189,12 @@ class DeformableConv2D(tf.keras.layers.Layer):
         self.deformable_groups = deformable_groups
         self.use_bias = use_bias
         self.jit_compile = jit_compile
+        # Keras refuses to stride a dilated convolution
+        self._is_strided_later = max(self.strides) > 1 and max(self.dilation_rate) > 1
         self.conv_offset_mask = tf.keras.layers.Conv2D(
             3 * self._n_samples,
             self.kernel_size,
-            self.strides,
+            1 if self._is_strided_later else self.strides,
             "valid",
             dilation_rate=self.dilation_rate,
             kernel_initializer="zeros",
@@ -249,6 +251,8 @@ class DeformableConv2D(tf.keras.layers.Layer):
         images = tf.concat([images, tf.zeros([tf.maximum(1 - n_images, 0), *size])], axis=0)
         images = tf.pad(images, [[0, 0], *([pad, pad] for pad in self.padding), [0, 0]])
         raw = self.conv_offset_mask(images)[:n_images]
+        if self._is_strided_later:
+            raw = raw[:, :: self.strides[0], :: self.strides[1]]
         n_offsets = 2 * self._n_samples
         # The released layer splits into thirds and joins two of them: dy and dx stay interleaved.
         return raw[..., :n_offsets], tf.sigmoid(raw[..., n_offsets:])
