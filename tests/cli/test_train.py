@@ -150,23 +150,25 @@ def test_truncated_shard_is_named(held_out, tmp_path, capsys):
     assert shard.name in message and "truncated" in message and "prepare_data" in message
 
 
-def test_damaged_shard_of_the_right_size_is_named(held_out, tmp_path, capsys):
-    folder = shutil.copytree(held_out, tmp_path / "data")
-    shard = next(folder.glob("*.tfrecord"))
+def _with_damaged_shard(dataset, tmp_path):
+    """Copies a data set and changes a bit in its last shard; returns (folder, shard)."""
+    folder = shutil.copytree(dataset, tmp_path / "data")
+    shard = sorted(folder.glob("*.tfrecord"))[-1]
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
+    return folder, shard
+
+
+def test_damaged_shard_of_the_right_size_is_named(held_out, tmp_path, capsys):
+    folder, shard = _with_damaged_shard(held_out, tmp_path)
     assert run_train(tmp_path / "run", folder, "--train_steps=9") == 1
     message = capsys.readouterr().err
     assert shard.name in message and "SHA-256" in message and "prepare_data" in message
 
 
 def test_damaged_shard_is_skipped_and_counted(dataset, tmp_path, capsys):
-    folder = shutil.copytree(dataset, tmp_path / "data")
-    shard = sorted(folder.glob("*.tfrecord"))[1]
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 1
-    shard.write_bytes(content)
+    folder, shard = _with_damaged_shard(dataset, tmp_path)
     more = ("--train_steps=6", "--data_skip_corrupt")  # 24 examples: more than a round
     assert run_train(tmp_path / "run", folder, *more) == 0
     printed = capsys.readouterr()
@@ -189,6 +191,11 @@ def test_run_with_a_data_service_goes_on_with_other_data(dataset, tmp_path, caps
         for steps in (2, 3):
             assert run_train(run, dataset, f"--train_steps={steps}", flag) == 0
         assert "shuffled anew at step 2" in capsys.readouterr().out
+        folder, shard = _with_damaged_shard(dataset, tmp_path)
+        # A worker meets the damage, and the trainer names it.
+        assert run_train(tmp_path / "other", folder, "--train_steps=9", flag) == 1
+        message = capsys.readouterr().err
+        assert shard.name in message and "SHA-256" in message
     finally:
         worker._stop()
         dispatcher._stop()

@@ -1,6 +1,7 @@
 """The pipeline under tf.data service: a real dispatcher and two workers on loopback."""
 
 import functools
+import shutil
 import socket
 
 import numpy as np
@@ -99,6 +100,45 @@ def test_streams_are_those_of_the_pipeline(folder):
     (as_integer,) = list(make(seed=11).take(1))
     (as_tensor,) = list(make(seed=tf.constant(11, tf.int64)).take(1))
     tf.nest.map_structure(np.testing.assert_array_equal, as_integer, as_tensor)
+
+
+def _make_plain(folder, **settings):
+    """Without changes, whose graphs take seconds."""
+    config = pipeline.PipelineConfig(
+        proc_side=SIDE, n_parallel_calls=1, shuffle_buffer=8, **settings
+    )
+    used = [pipeline.SourceConfig(folder, "kp3d", 3)]
+    return functools.partial(pipeline.make_train_dataset, used, config, skeleton=toy.TOY)
+
+
+@pytest.fixture
+def damaged(folder, tmp_path):
+    """The data set with one bit of its second shard changed: of the right size, but damaged."""
+    copy = shutil.copytree(folder, tmp_path / "damaged")
+    shard = sorted(copy.glob("*.tfrecord"))[1]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    return str(copy)
+
+
+def test_a_shard_that_a_worker_finds_damaged_is_named(damaged, address):
+    dataset = service.distribute(_make_plain(damaged), address, seed=3)
+    with (
+        pytest.raises(ValueError, match="shard-00001-of-00002.*SHA-256.*prepare_data again"),
+        pipeline.damage_named([damaged]),
+    ):
+        for _ in dataset.take(100):  # a round has 18 people, 6 batches
+            pass
+
+
+def test_a_damaged_shard_is_skipped_and_counted_before_the_workers_start(damaged, address):
+    make = _make_plain(damaged, skip_corrupt=True)
+    with pytest.warns(sources.ShardsSkipped, match="1 of 2 shards are skipped.*shard-00001"):
+        dataset = service.distribute(make, address, seed=3)
+    with pipeline.damage_named([damaged]):
+        n_batches = sum(batch["kp3d"]["window"].shape[0] == 3 for batch in dataset.take(20))
+    assert n_batches == 20
 
 
 def test_a_run_that_goes_on_is_shuffled_anew(folder, address):
