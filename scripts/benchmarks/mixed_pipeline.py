@@ -36,6 +36,8 @@ PROBABILITIES = {
     "blur": 0.3,
     "jpeg": 0.3,
 }
+# folder: (height, width) of the pictures, (lowest, highest) height of a person, px
+_PICTURES = {"small": ((480, 640), (100, 400)), "large": ((1080, 1920), (250, 900))}
 # (name, folder of param and kp3d, folder of dense and kp2d)
 _MIXES = (
     ("640x480", "small", "small"),
@@ -59,8 +61,8 @@ def rows(device: str) -> Iterator[dict]:
     from scripts.benchmarks import mixed_data
 
     with tempfile.TemporaryDirectory() as folder:
-        mixed_data.write_people(f"{folder}/small", (480, 640), (100, 400))
-        mixed_data.write_people(f"{folder}/large", (1080, 1920), (250, 900))
+        for pictures, (size, person_px) in _PICTURES.items():
+            mixed_data.write_people(f"{folder}/{pictures}", size, person_px)
         yield _hash_row(f"{folder}/large")
         for name, first, second in _MIXES:
             folders = (f"{folder}/{first}", f"{folder}/{second}")
@@ -113,7 +115,7 @@ def _share_rows(name, folders):
 def _core_rows(name, folders, n_cores):
     """Wall-time rates in a child process that is bound to some cores."""
     result = subprocess.run(
-        [sys.executable, __file__, str(n_cores), *folders],
+        [sys.executable, __file__, str(n_cores), str(_ROUNDS), *folders],
         check=True,
         capture_output=True,
         text=True,
@@ -186,8 +188,10 @@ def _config(linear_light=False):
 def _sources(folders):
     from metrabs_like.data import pipeline
 
-    of_kind = dict(zip(COUNTS, (folders[0], folders[0], folders[1], folders[1]), strict=True))
-    return [pipeline.SourceConfig(of_kind[kind], kind, n) for kind, n in COUNTS.items()]
+    return [
+        pipeline.SourceConfig(folders[kind in ("dense", "kp2d")], kind, n)
+        for kind, n in COUNTS.items()
+    ]
 
 
 def _batches(folders, *, linear_light=False):
@@ -302,11 +306,11 @@ def _iterated(dataset):
     return iter(dataset.prefetch(2).with_options(options))
 
 
-def _rates(folders, n_batches=12):
-    """Examples a second of host part and baseline, wall time, medians of turns."""
+def _rates(folders, n_rounds, n_batches=12):
+    """Examples a second of host part and baseline, wall time, medians of all but the first turn."""
     iterators = [_batches(folders), _windows(folders, False, is_shrunk=False)]
     rates = [[], []]
-    for turn in range(_ROUNDS):
+    for turn in range(n_rounds):
         for iterator, found in zip(iterators, rates, strict=True):
             for _ in range(4):  # what was made while the other one was measured
                 next(iterator)
@@ -322,4 +326,4 @@ def _rates(folders, n_batches=12):
 if __name__ == "__main__":
     # Before TensorFlow counts the cores.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[1])])
-    print(json.dumps(_rates(sys.argv[2:4])))
+    print(json.dumps(_rates(sys.argv[3:5], int(sys.argv[2]))))
