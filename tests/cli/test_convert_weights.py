@@ -50,7 +50,7 @@ def test_a_checkpoint_becomes_a_folder_that_loads(released, tmp_path, capsys):
 def test_a_file_of_pytorch_gives_the_released_numbers(tmp_path):
     """All entries of the released network, in PyTorch's layout of 2019, up to the golden heads."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: it writes the file")
-    folder = npz_cases.folder("centernet")
+    folder = npz_cases.DEFAULT_FOLDER / "centernet"
     path = folder / "dla34.npz"
     state = centernet_weights.state(folder)
     tensors = {f"module.{name}": torch.tensor(array) for name, array in state.items()}

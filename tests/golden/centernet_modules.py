@@ -10,7 +10,7 @@ from metrabs_like.layers.upsampling import LearnedUpsampling, bilinear_kernel
 from metrabs_like.systems.centernet.torch_names import load_state, torch_entries
 from metrabs_like.systems.centernet.upsampling import ida_up
 from tests.golden import npz_cases
-from tests.golden.centernet_weights import ruled
+from tests.golden.centernet_weights import interpreted, ruled
 
 _TREE, _TREE1, _IDA = "small_tree", "small_tree1", "small_ida"
 _INPUTS = ("tree_input", "tree_grad_output", "ida_in", "up")
@@ -83,7 +83,7 @@ def _nchw(tensor):
 
 def _with_rule(inputs, outputs):
     """Makes a model with the rule's weights; returns it and them."""
-    model = tf.keras.Model(inputs, outputs)
+    model = interpreted(tf.keras.Model(inputs, outputs))
     state = {name: ruled(name, entry.shape) for name, entry in torch_entries(model).items()}
     load_state(model, state)
     return model, state

@@ -10,9 +10,9 @@ import zlib
 
 import numpy as np
 
+from metrabs_like.layers.deformable import DeformableConv2D
 from metrabs_like.layers.upsampling import bilinear_kernel
-from metrabs_like.systems.centernet import checkpoint
-from metrabs_like.systems.centernet.model import build_model
+from metrabs_like.systems.centernet.model import build_dla_model
 from metrabs_like.systems.centernet.torch_names import load_state
 
 OFFSET_FACTOR = 0.1
@@ -70,11 +70,23 @@ def state(folder, offset_factor=OFFSET_FACTOR):
 
 @functools.cache
 def _network(folder):
-    return build_model(checkpoint.config_of(state(folder)))
+    shapes = entries(folder)
+    last = {name: re.fullmatch(r"(\w+)\.2\.bias", name) for name in shapes}
+    heads = {match[1]: shapes[name][0] for name, match in last.items() if match}
+    n_steps = sum(f"dla_up.ida_{i}.up_1.weight" in shapes for i in range(5))
+    return build_dla_model(heads, down_ratio=32 >> n_steps, head_width=shapes["hm.0.bias"][0])
+
+
+def interpreted(model):
+    """Returns the model with deformable convolutions that are not compiled, for each size anew."""
+    for layer in model.layers:
+        if isinstance(layer, DeformableConv2D):
+            layer.jit_compile = False
+    return model
 
 
 def network(folder, offset_factor=OFFSET_FACTOR):
     """Returns the network with the weights of the rule; it is one, with its latest weights."""
-    model = _network(folder)
+    model = interpreted(_network(folder))
     load_state(model, state(folder, offset_factor))
     return model
