@@ -62,6 +62,9 @@ def modulated_deform_conv2d(
     References:
       Zhu et al., Deformable ConvNets v2, CVPR 2019; released code.
     """
+    inputs, offsets, masks, kernel = map(tf.convert_to_tensor, (inputs, offsets, masks, kernel))
+    if kernel.shape.rank != 4:
+        raise ValueError(f"kernel has shape {kernel.shape}: pass [kh, kw, C / groups, O].")
     window = Window(
         tuple(kernel.shape[:2]),
         _pair("strides", strides, 1),
@@ -70,12 +73,16 @@ def modulated_deform_conv2d(
         groups,
         deformable_groups,
     )
-    inputs = tf.convert_to_tensor(inputs)
+    _check(inputs, offsets, masks, kernel, bias, window)
+    return _convolved(inputs, offsets, masks, kernel, bias, window, jit_compile)
+
+
+def _convolved(inputs, offsets, masks, kernel, bias, window, jit_compile):
+    """Returns the output for arguments that fit each other."""
     dtype = tf.float64 if inputs.dtype == tf.float64 else tf.float32
     offsets, masks = tf.cast(offsets, dtype), tf.cast(masks, dtype)
-    kernel = tf.cast(tf.convert_to_tensor(kernel), inputs.dtype)
+    kernel = tf.cast(kernel, inputs.dtype)
     bias = tf.zeros(kernel.shape[3:], dtype) if bias is None else tf.cast(bias, dtype)
-    _check(inputs, offsets, masks, kernel, bias, window)
     forward = _compiled_forward if jit_compile else forward_pass
     backward = _compiled_backward if jit_compile else backward_pass
 
@@ -102,24 +109,24 @@ def _check(inputs, offsets, masks, kernel, bias, window):
         raise ValueError(f"inputs are {inputs.dtype.name}, but must be floats: cast them.")
     n_inputs, n_outputs = kernel.shape[2] * window.groups, kernel.shape[3]
     n_samples = window.deformable_groups * window.n_positions
-    check_groups(n_inputs, n_outputs, window.groups, window.deformable_groups)
+    _check_groups(n_inputs, n_outputs, window.groups, window.deformable_groups)
     height, width = window.output_sizes(*inputs.shape[1:3])
     sizes = f"{'h' if height is None else height} {'w' if width is None else width}"
     check_shapes(
         inputs=(inputs, f"B H W {n_inputs}"),
         offsets=(offsets, f"B {sizes} {2 * n_samples}"),
         masks=(masks, f"B {sizes} {n_samples}"),
-        bias=(bias, f"{n_outputs}"),
+        bias=(None if bias is None else tf.convert_to_tensor(bias), f"{n_outputs}"),
     )
 
 
-def check_groups(n_inputs, n_outputs, groups, deformable_groups):
+def _check_groups(n_inputs, n_outputs, groups, deformable_groups):
     """Raises ValueError where channels cannot be cut into that many groups."""
     for name, value, divided in (
         ("groups", groups, (n_inputs, n_outputs)),
         ("deformable_groups", deformable_groups, (n_inputs,)),
     ):
-        if value < 1 or any(size % value for size in divided):
+        if not isinstance(value, int) or value < 1 or any(size % value for size in divided):
             raise ValueError(
                 f"{name}={value} must divide {' and '.join(map(str, divided))} channels."
             )
@@ -192,7 +199,7 @@ class DeformableConv2D(tf.keras.layers.Layer):
         # Keras refuses to stride a dilated convolution
         self._is_strided_later = max(self.strides) > 1 and max(self.dilation_rate) > 1
         self.conv_offset_mask = tf.keras.layers.Conv2D(
-            3 * self._n_samples,
+            3 * deformable_groups * self._window.n_positions,
             self.kernel_size,
             1 if self._is_strided_later else self.strides,
             "valid",
@@ -203,13 +210,20 @@ class DeformableConv2D(tf.keras.layers.Layer):
         )
 
     @property
-    def _n_samples(self):
-        return self.deformable_groups * self.kernel_size[0] * self.kernel_size[1]
+    def _window(self):
+        return Window(
+            self.kernel_size,
+            self.strides,
+            self.padding,
+            self.dilation_rate,
+            self.groups,
+            self.deformable_groups,
+        )
 
     def build(self, input_shape):
         """Makes the weights."""
         channels = input_shape[-1]
-        check_groups(channels, self.filters, self.groups, self.deformable_groups)
+        _check_groups(channels, self.filters, self.groups, self.deformable_groups)
         shape = (*self.kernel_size, channels // self.groups, self.filters)
         # uniform within 1 / sqrt(fan in), as released
         initializer = tf.keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
@@ -222,17 +236,13 @@ class DeformableConv2D(tf.keras.layers.Layer):
 
     def call(self, inputs):
         """Returns `[B, h, w, filters]`."""
-        return modulated_deform_conv2d(
+        return _convolved(
             inputs,
             *self.offsets_and_masks(inputs),
-            self.kernel,
-            self.bias,
-            strides=self.strides,
-            padding=self.padding,
-            dilations=self.dilation_rate,
-            groups=self.groups,
-            deformable_groups=self.deformable_groups,
-            jit_compile=self.jit_compile,
+            tf.convert_to_tensor(self.kernel),
+            None if self.bias is None else tf.convert_to_tensor(self.bias),
+            self._window,
+            self.jit_compile,
         )
 
     def offsets_and_masks(self, inputs):
@@ -253,17 +263,13 @@ class DeformableConv2D(tf.keras.layers.Layer):
         raw = self.conv_offset_mask(images)[:n_images]
         if self._is_strided_later:
             raw = raw[:, :: self.strides[0], :: self.strides[1]]
-        n_offsets = 2 * self._n_samples
+        n_offsets = 2 * self.deformable_groups * self._window.n_positions
         # The released layer splits into thirds and joins two of them: dy and dx stay interleaved.
         return raw[..., :n_offsets], tf.sigmoid(raw[..., n_offsets:])
 
-    def _output_sizes(self, input_shape):
-        window = Window(self.kernel_size, self.strides, self.padding, self.dilation_rate, 1, 1)
-        return window.output_sizes(*input_shape[1:3])
-
     def compute_output_shape(self, input_shape):
         """Returns the shape of a convolution's output."""
-        return (input_shape[0], *self._output_sizes(input_shape), self.filters)
+        return (input_shape[0], *self._window.output_sizes(*input_shape[1:3]), self.filters)
 
     def get_config(self):
         """Returns the constructor's arguments."""

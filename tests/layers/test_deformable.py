@@ -362,6 +362,7 @@ def test_images_of_a_batch_do_not_mix(rng):
         ({"offsets": tf.zeros([2, 4, 6, 18])}, "`offsets` has shape .*5"),
         ({"masks": tf.zeros([1, 5, 6, 9])}, "`masks` has shape"),
         ({"bias": tf.zeros([3])}, "`bias` has shape"),
+        ({"kernel": tf.zeros([3, 6, 4])}, "kernel has shape .*pass"),
         ({"groups": 5}, "groups=5 must divide"),
         ({"deformable_groups": 4}, "deformable_groups=4 must divide 6"),
         ({"strides": 0}, "strides=0 must be"),
