@@ -1,8 +1,8 @@
 """CenterNet's networks: DLA-34 against PyTorch, the whole network and its parts, small backbones.
 
-The whole network runs as it does in `predict`: one graph of unknown size, weights as variables.
-`compiled` is the same graph under XLA. PyTorch is timed where it is installed; where not, the row
-says so.
+The networks run as they do in `predict`: one graph, weights as variables. The deformable
+convolutions of the whole one are compiled by XLA; it is also timed without, and under XLA as a
+whole. PyTorch is timed where it is installed; where not, the row says so.
 """
 
 import importlib.util
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from metrabs_like.layers.backbones.dla import build_dla
+from metrabs_like.layers.deformable import DeformableConv2D
 from metrabs_like.systems.centernet import Config, build_model
 from metrabs_like.systems.centernet.heads import add_head
 from metrabs_like.systems.centernet.torch_names import state_dict_of
@@ -18,7 +19,6 @@ from scripts.benchmarks.timing import median_seconds, median_seconds_interleaved
 
 _SIDE, _MAP_SIDE, _CHANNELS = 512, 128, 64
 _NETWORKS = {
-    "dla34, deformable": Config(),
     "dla34, plain": Config(deformable=False),
     "resnet18, heads of 64": Config(backbone="resnet18", head_width=64),
     "tiny, heads of 32": Config(backbone="tiny", head_width=32),
@@ -38,8 +38,9 @@ def rows(device):
     with tf.device("/GPU:0" if device == "gpu" else "/CPU:0"):
         yield base_row(device)
         yield heads_row()
+        yield from whole_rows()
         for name, config in _NETWORKS.items():
-            yield from network_rows(name, config)
+            yield _row(name, _graph(build_model(config), _inputs()))
 
 
 def base_row(device):
@@ -89,19 +90,29 @@ def heads_row():
     call = _graph(
         tf.keras.Model(feature, heads), tf.random.normal([1, _MAP_SIDE, _MAP_SIDE, _CHANNELS])
     )
-    return {"name": "six heads of 256", "ms_per_image": 1e3 * median_seconds(call)}
+    return _row("six heads of 256", call)
 
 
-def network_rows(name, config):
-    """A whole network, without and with XLA."""
-    model = build_model(config)
-    inputs = {
+def whole_rows():
+    """DLA-34 with deformable convolutions and heads, in three ways."""
+    model = build_model(Config())
+    yield _row("dla34, deformable", _graph(model, _inputs()))
+    yield _row("dla34, deformable, all under XLA", _graph(model, _inputs(), jit_compile=True))
+    for layer in model.layers:
+        if isinstance(layer, DeformableConv2D):
+            layer.jit_compile = False
+    yield _row("dla34, deformable, nothing under XLA", _graph(model, _inputs()))
+
+
+def _inputs():
+    return {
         "image": tf.random.uniform([1, _SIDE, _SIDE, 3]),
         "input_from_image": tf.eye(3, batch_shape=[1]),
     }
-    for suffix, jit_compile in (("", False), (", compiled", True)):
-        call = _graph(model, inputs, jit_compile=jit_compile)
-        yield {"name": f"{name}{suffix}", "ms_per_image": 1e3 * median_seconds(call)}
+
+
+def _row(name, call):
+    return {"name": name, "ms_per_image": 1e3 * median_seconds(call)}
 
 
 def _graph(model, inputs, *, jit_compile=None):
