@@ -23,9 +23,7 @@ def _inputs(rng, factor, channels=3):
     return inputs, tf.constant(rng.normal(size=[size, size, channels]), tf.float32)
 
 
-@pytest.mark.parametrize(
-    ("factor", "jit_compile"), [(2, False), (4, False), (8, False), (2, True)]
-)
+@pytest.mark.parametrize(("factor", "jit_compile"), [(2, False), (4, False), (8, False), (2, True)])
 def test_is_the_transposed_depthwise_convolution(rng, factor, jit_compile):
     inputs, kernel = _inputs(rng, factor)
     call = tf.function(upsample_depthwise, autograph=False, jit_compile=jit_compile)
