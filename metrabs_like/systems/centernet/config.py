@@ -6,11 +6,11 @@ Conventions: image sizes in pixels; the *input* is what the network sees, the *m
 
 import dataclasses
 import functools
-import json
 import math
 
 from metrabs_like import skeletons
 from metrabs_like.geometry.tracing import TracedByValue
+from metrabs_like.training.json_config import JsonConfig
 
 BACKBONES = ("dla34", "resnet18", "tiny")
 SEGMENTATIONS = ("none", "1x1", "3x3")
@@ -32,7 +32,7 @@ _NOT_NEGATIVE = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(TracedByValue):
+class Config(TracedByValue, JsonConfig):
     """What the network estimates, how large it is and how its losses are weighted.
 
     Two configs of equal values are one to `tf.function`. Defaults without a note are those of the
@@ -185,25 +185,6 @@ class Config(TracedByValue):
             "max_objects": self.max_objects,
             "with_masks": self.n_seg_weights > 0,
         }
-
-    def to_json(self):
-        """Returns the config as a JSON object, one line a field."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text):
-        """Reads what `to_json` wrote; absent fields get their defaults.
-
-        Raises:
-          ValueError: no JSON object, an unknown field, or a value the config refuses.
-        """
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise ValueError(f"a config must be a JSON object, this is a {type(values).__name__}")
-        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
-        if unknown:
-            raise ValueError(f"the config has unknown fields {unknown}; remove them")
-        return cls(**values)
 
 
 def tiny_config():

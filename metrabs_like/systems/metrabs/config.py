@@ -5,7 +5,6 @@ Conventions: lengths in metres, image sizes in pixels, steps in optimizer update
 
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Mapping
 
@@ -16,6 +15,7 @@ from metrabs_like.geometry.camera import CropGrid
 from metrabs_like.geometry.tracing import TracedByValue
 from metrabs_like.layers import BACKBONES
 from metrabs_like.losses.metric3d import Metric3DLossConfig
+from metrabs_like.training.json_config import JsonConfig
 
 _STRIDES = (8, 16, 32)
 _HEADS = ("fixed", "field")
@@ -30,7 +30,7 @@ _FIELD_SIZES = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(TracedByValue):
+class Config(TracedByValue, JsonConfig):
     """What the network estimates, how large it is and how its losses are weighted.
 
     Two configs of equal values are one to `tf.function`. Defaults without a note are those of the
@@ -191,25 +191,6 @@ class Config(TracedByValue):
     def pipeline_fields(self):
         """The fields of `data.pipeline.PipelineConfig` that the model decides."""
         return {"proc_side": self.proc_side, "n_surface_points": self.n_surface_points}
-
-    def to_json(self):
-        """Returns the config as a JSON object, one line a field."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text):
-        """Reads what `to_json` wrote; absent fields get their defaults.
-
-        Raises:
-          ValueError: no JSON object, an unknown field, or a value the config refuses.
-        """
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise ValueError(f"a config must be a JSON object, this is a {type(values).__name__}")
-        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
-        if unknown:
-            raise ValueError(f"the config has unknown fields {unknown}; remove them")
-        return cls(**values)
 
 
 def tiny_config():
