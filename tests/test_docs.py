@@ -5,6 +5,7 @@ import re
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 
 from metrabs_like.cli import commands
@@ -48,6 +49,25 @@ def test_notebook_lines_of_the_readme_run(tmp_path, monkeypatch):
     assert np.isfinite(poses["poses3d"]).all()
     # A body's joints are spread by more than a decimetre, and by less than ten metres.
     assert 100 < np.ptp(poses["poses3d"][0], axis=0).max() < 10_000
+
+
+def test_onnx_lines_of_the_detectors_page_run(tmp_path, monkeypatch, rng):
+    """The file gives what the network gives."""
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "centernet.md").read_text(), re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    cell = {}
+    exec(code, cell)
+    inputs = {
+        "image": rng.uniform(size=[1, 96, 128, 3]).astype(np.float32),
+        "input_from_image": np.eye(3, dtype=np.float32)[None],
+    }
+    session = onnxruntime.InferenceSession("detector.onnx", providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    found = session.run(names, {i.name: inputs[i.name] for i in session.get_inputs()})
+    for name, value in zip(names, found, strict=True):
+        np.testing.assert_allclose(value, cell["network"](inputs)[name], atol=1e-3)
 
 
 def test_packages_of_the_readme_are_required():

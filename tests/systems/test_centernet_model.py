@@ -1,4 +1,4 @@
-"""CenterNet's networks: outputs of each backbone, DLA's parameters, precision, files, export."""
+"""CenterNet's networks: outputs of each backbone, DLA's parameters, precision, files."""
 
 import dataclasses
 import hashlib
@@ -6,7 +6,6 @@ import hashlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from metrabs_like.layers.deformable import DeformableConv2D
 from metrabs_like.systems.centernet import upsampling
@@ -308,43 +307,3 @@ def test_keras_file_round_trip(tiny, rng, tmp_path):
     expected = tiny(inputs, training=False)
     for name, value in loaded(inputs, training=False).items():
         np.testing.assert_array_equal(value, expected[name])
-
-
-def _lite_outputs(model, inputs):
-    """Converts with built-in operations only, and runs the result: list of arrays."""
-    specs = {name: tf.TensorSpec(value.shape, tf.float32, name) for name, value in inputs.items()}
-
-    @tf.function(input_signature=[specs], autograph=False)
-    def call(inputs):
-        return model(inputs, training=False)
-
-    frozen = convert_variables_to_constants_v2(call.get_concrete_function())
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    interpreter = tf.lite.Interpreter(model_content=converter.convert())
-    interpreter.allocate_tensors()
-    for detail in interpreter.get_input_details():
-        value = next(v for v in inputs.values() if v.ndim == len(detail["shape"]))
-        interpreter.set_tensor(detail["index"], value)
-    interpreter.invoke()
-    return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
-
-
-@pytest.mark.parametrize(
-    "backbone",
-    [
-        "tiny",
-        pytest.param("resnet18", marks=pytest.mark.slow),
-        pytest.param("dla34", marks=pytest.mark.slow),
-    ],
-)
-def test_plain_networks_leave_tensorflow(backbone, rng):
-    """LiteRT's own operations suffice, and give the same numbers."""
-    tf.keras.utils.set_random_seed(0)
-    model = build_model(_small(backbone))
-    inputs = _inputs(rng)
-    model(inputs, training=True)  # statistics that are not those of the start
-    found = _lite_outputs(model, inputs)
-    for value in model(inputs, training=False).values():
-        errors = [np.abs(f - value).max() for f in found if f.shape == tuple(value.shape)]
-        assert min(errors) < 1e-4 * max(1, np.abs(value).max())
