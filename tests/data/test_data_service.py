@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metrabs_like.data import masks, pipeline, preparation, records, service, sources
+from metrabs_like.data import (
+    masks,
+    pipeline,
+    preparation,
+    records,
+    service,
+    sources,
+    whole_images,
+)
 from tests.data import toy
 
 SIDE = 32
@@ -92,6 +100,25 @@ def _check(batch):
             assert not tensor.dtype.is_floating or np.all(np.isfinite(tensor)), name
     assert np.all(batch["kp3d"]["point_validity"])
     assert np.sum(batch["dense"]["point_validity"]) == 4
+
+
+def test_whole_images_arrive_with_their_people_and_masks(folder, address):
+    config = whole_images.WholeImageConfig(
+        proc_side=SIDE, n_parallel_calls=1, shuffle_buffer=8, max_objects=3, with_masks=True
+    )
+    used = [pipeline.SourceConfig(folder, "kp3d", 3)]
+    make = functools.partial(whole_images.make_train_dataset, used, config, skeleton=toy.TOY)
+    dataset, local = service.distribute(make, address, seed=3), make(seed=3)
+    assert dataset.element_spec == local.element_spec
+    n_people = []
+    for batch in dataset.take(20):
+        images = batch[whole_images.KIND]
+        assert images["window"].shape == (3, config.window_side, config.window_side, 3)
+        n_people.extend(np.sum(images["person_validity"], axis=1))
+        np.testing.assert_array_equal(images["mask_validity"], images["person_validity"])
+        assert np.all(np.any(images["masks"], axis=(2, 3)) == images["person_validity"])
+        assert np.all(np.isfinite(images["joints2d"]))
+    assert set(n_people) == {1, 2}  # as written: all of an image, in one example
 
 
 def test_streams_are_those_of_the_pipeline(folder):
