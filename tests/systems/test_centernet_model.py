@@ -52,6 +52,14 @@ def tiny():
     return build_model(tiny_config())
 
 
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_compilation_of_deformable_layers_is_a_field_of_the_config(is_compiled):
+    model = build_model(Config(head_width=8, compile_deformable=is_compiled))
+    deformable = [layer for layer in model.layers if isinstance(layer, DeformableConv2D)]
+    assert deformable
+    assert {layer.jit_compile for layer in deformable} == {is_compiled}
+
+
 def test_outputs(network, rng):
     model, config = network
     outputs = model(_inputs(rng, 2, 64, 96), training=False)

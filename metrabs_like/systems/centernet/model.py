@@ -12,6 +12,7 @@ from metrabs_like.layers import PadToOne, SliceToBatch
 from metrabs_like.layers.backbones.dla import build_dla
 from metrabs_like.layers.backbones.resnet import build_resnet18
 from metrabs_like.layers.backbones.tiny_pyramid import build_tiny_pyramid
+from metrabs_like.layers.deformable import DeformableConv2D
 from metrabs_like.systems.centernet import torch_names, upsampling
 from metrabs_like.systems.centernet.config import MAX_STRIDE
 from metrabs_like.systems.centernet.heads import add_head
@@ -47,6 +48,9 @@ def build_model(config):
             deformable=config.deformable,
             **options,
         )
+        for layer in model.layers:
+            if isinstance(layer, DeformableConv2D):
+                layer.jit_compile = config.compile_deformable
         if config.weights:
             torch_names.load_base(model.get_layer(config.backbone), config.weights)
         return model
