@@ -23,7 +23,6 @@ from metrabs_like.skeletons import COCO_17
 from metrabs_like.viz.contact_sheet import tile_pictures
 
 _VALIDATION_BATCH = 16
-_STRIDE = 32  # sides of inputs are multiples of it
 # What the table shows, and in which words; everything is in the JSON.
 ROWS = {
     "box_ap": "box AP, IoU 0.50 to 0.95",
@@ -40,7 +39,9 @@ ROWS = {
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of what is done at test time."""
     flags.DEFINE_boolean("flip_test", False, "Detectors: average with the mirrored images.", values)
-    text = "Detectors: sizes of the input relative to that of training, merged by soft-NMS."
+    text = "Detectors: images keep their size, as in the released code's test."
+    flags.DEFINE_boolean("keep_resolution", False, text, values)
+    text = "Detectors: sizes of the input relative to that of training (or to the image's), merged by soft-NMS."
     flags.DEFINE_list("test_scales", ["1"], text, values)
     text = "Detectors: images of the contact sheet."
     flags.DEFINE_integer("n_pictures", 12, text, 0, flag_values=values)
@@ -59,10 +60,7 @@ def run(trained: TrainedModel, values: flags.FlagValues, output_dir: str) -> Non
     """
     scales = parse_scales(values.test_scales)
     info = DatasetInfo.load(values.dataset)
-    datasets = [
-        _dataset(trained, values.dataset, info.evaluation_kind, values.batch_size, scale)
-        for scale in scales
-    ]
+    datasets = [_dataset(trained, values, info.evaluation_kind, scale) for scale in scales]
     with damage_named([values.dataset]):
         measured = measure(trained, datasets, values.flip_test, values.n_pictures)
     content = {
@@ -70,7 +68,7 @@ def run(trained: TrainedModel, values: flags.FlagValues, output_dir: str) -> Non
         "dataset": values.dataset,
         "n_images": len(measured.images),
         "n_people": sum(len(image["boxes"]) for image in measured.images),
-        "protocol": _protocol(trained, values.flip_test, scales),
+        "protocol": _protocol(trained, values, scales),
         "metrics": measured.metrics,
     }
     print(f"{trained.name} on {content['n_people']} people in {content['n_images']} images")
@@ -161,12 +159,24 @@ def make_validation(trained: TrainedModel, folder: str, kind: str):
     return lambda: measure(trained, [dataset], flip_test=False, n_pictures=0).metrics
 
 
-def _dataset(trained, folder, kind, batch_size, scale):
+def _dataset(trained, values, kind, scale):
     """The images at an input of another size."""
-    side = max(1, round(trained.config.proc_side * scale / _STRIDE)) * _STRIDE
-    pipeline = dataclasses.replace(trained.pipeline, proc_side=side, window_side=0)
-    make = systems.PIPELINES[trained.system_name].make_eval_dataset
-    return make(folder, kind, pipeline, skeleton=trained.config.joints, batch_size=batch_size)
+    keeps = _keeps_resolution(trained, values)
+    # images of one size are measured together, of several scales only one by one
+    one_by_one = keeps and len(values.test_scales) > 1
+    return systems.PIPELINES[trained.system_name].make_eval_dataset(
+        values.dataset,
+        kind,
+        dataclasses.replace(trained.pipeline, keep_resolution=keeps),
+        skeleton=trained.config.joints,
+        batch_size=1 if one_by_one else values.batch_size,
+        scale=scale,
+    )
+
+
+def _keeps_resolution(trained, values):
+    """Whether images keep their size: the flag, or the run's own setting."""
+    return values.keep_resolution or trained.pipeline.keep_resolution
 
 
 def _drawn(trained, batch, decoded, index):
@@ -184,15 +194,16 @@ def _drawn(trained, batch, decoded, index):
     return trained.system.draw(inputs["image"][0].numpy(), people, config)
 
 
-def _protocol(trained, flip_test, scales):
+def _protocol(trained, values, scales):
     """Says how the numbers were measured; only those of one protocol may be compared."""
+    keeps = _keeps_resolution(trained, values)
     return {
         "ap": "COCO's, by pycocotools: mean over overlaps 0.50, 0.55, ..., 0.95",
         "box_overlap": "intersection over union; crowds ignored; 100 detections an image",
         "keypoint_overlap": "OKS, coco_17 only, COCO's sigmas; people with a labelled joint",
-        "input_side_px": trained.config.proc_side,
-        "images": "whole, fitted into the input",
-        "flip_test": flip_test,
+        "input_side_px": None if keeps else trained.config.proc_side,
+        "images": "whole, as large as they are" if keeps else "whole, fitted into the input",
+        "flip_test": values.flip_test,
         "test_scales": list(scales),
     }
 

@@ -29,6 +29,7 @@ _CROWDS = ("areas", "crowd_boxes", "crowd_validity")
 _MAPS = ("window_from_input", "input_from_image")
 _COPIED = (*_MAPS, "image_size", "input_size", *_PLACEMENT, *_PEOPLE)
 _COUNTED_TOGETHER = 256
+_STRIDE = 32  # sides of inputs are multiples of it
 _ANY_SIDE = 1 << 20  # no window is shrunk
 
 
@@ -75,7 +76,13 @@ def make_train_dataset(
 
 
 def make_eval_dataset(
-    source_path: str, kind: str, config: WholeImageConfig, *, skeleton: Skeleton, batch_size: int
+    source_path: str,
+    kind: str,
+    config: WholeImageConfig,
+    *,
+    skeleton: Skeleton,
+    batch_size: int,
+    scale: float = 1.0,
 ) -> tf.data.Dataset:
     """Builds the finite stream of all images of a data set, whole and upright.
 
@@ -86,6 +93,8 @@ def make_eval_dataset(
       config: settings; the random placement is ignored.
       skeleton: the model's.
       batch_size: images a batch; the last batch may be smaller.
+      scale: above 0, how much larger the input is than that of training (its side is rounded to a
+        multiple of 32) or, with `keep_resolution`, than the images.
 
     Returns:
       Data set of batches as of `make_train_dataset`, with `image_id` (string `[B]`) in place of
@@ -98,6 +107,9 @@ def make_eval_dataset(
     Raises:
       ValueError: naming the source, if it is missing, damaged, or of another kind or skeleton.
     """
+    if scale != 1 and not config.keep_resolution:
+        side = max(1, round(config.proc_side * scale / _STRIDE)) * _STRIDE
+        config = dataclasses.replace(config, proc_side=side, window_side=0)
     source = SourceConfig(source_path, kind, batch_size)
     info = _opened(source, skeleton)
     n_people, n_crowds = _largest_numbers(source_path, info)
@@ -107,7 +119,7 @@ def make_eval_dataset(
         people = parse(batch)
         crowd_boxes, crowd_validity = records.parse_crowd_batch(batch, n_crowds)
         crowds = {"crowd_boxes": crowd_boxes, "crowd_validity": crowd_validity}
-        return {**people, **crowds, **_fixed_maps(people, config)}
+        return {**people, **crowds, **_fixed_maps(people, config, scale)}
 
     planned = mixing.read_images(source_path, info).batch(batch_size).map(_plain(plan))
     decode = _decoder((*_COPIED, *_CROWDS, "image_id"), config)
@@ -180,14 +192,14 @@ def _people_parser(info, skeleton, n_people, config):
     return parse
 
 
-def _fixed_maps(parsed, config):
+def _fixed_maps(parsed, config, scale):
     """Returns the placement of whole images and the plans of their windows."""
     if not config.keep_resolution:
         placed = image_placement.fixed_placement(parsed["image_size"])
         return _maps(parsed, placed, config.proc_side, config)
-    kept = affine.pre_process(parsed["image_size"], fix_resolution=False)
+    kept = affine.pre_process(parsed["image_size"], scale, fix_resolution=False)
     placed = image_placement.fixed_placement(parsed["image_size"])
-    placed |= {"center": kept["center"], "scale": kept["scale"][:, 0]}
+    placed |= {"center": kept["center"] / scale, "scale": kept["scale"][:, 0] / scale}
     whole = dataclasses.replace(config, window_side=_ANY_SIDE)
     return _maps(parsed, placed, kept["input_size"], whole)
 

@@ -197,5 +197,9 @@ def test_flip_test_and_scales(run, crowds, tmp_path, capsys):
     assert evaluate.main(["evaluate", *arguments]) == 0
     protocol = json.loads((tmp_path / "evaluation.json").read_text())["protocol"]
     assert protocol["flip_test"] is True and protocol["test_scales"] == [1.0, 1.5]
+    assert protocol["input_side_px"] == 64
+    assert evaluate.main(["evaluate", *arguments, "--keep_resolution"]) == 0
+    kept = json.loads((tmp_path / "evaluation.json").read_text())["protocol"]
+    assert kept["input_side_px"] is None and kept["images"] == "whole, as large as they are"
     assert evaluate.main(["evaluate", *arguments, "--test_scales=1,no"]) == 1
     assert "--test_scales=1,no: give numbers above 0" in capsys.readouterr().err

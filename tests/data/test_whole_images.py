@@ -20,9 +20,9 @@ def train(sources, *, config=CONFIG, seed=3, skeleton=toy.TOY):
     return whole_images.make_train_dataset(sources, config, skeleton=skeleton, seed=seed)
 
 
-def evaluate(folder, kind="kp3d", *, config=CONFIG, skeleton=toy.TOY, batch_size=4):
+def evaluate(folder, kind="kp3d", *, config=CONFIG, skeleton=toy.TOY, batch_size=4, scale=1.0):
     batches = whole_images.make_eval_dataset(
-        folder, kind, config, skeleton=skeleton, batch_size=batch_size
+        folder, kind, config, skeleton=skeleton, batch_size=batch_size, scale=scale
     )
     return [batch["kp2d"] for batch in batches]
 
@@ -254,6 +254,25 @@ def test_kept_resolution_shows_the_very_pixels(tmp_path):
             assert np.isclose(image.sum(), inside.sum(), rtol=1e-5)
     one_by_one = evaluate(folder, config=config, batch_size=1)
     assert [sub["image_id"].numpy()[0] for sub in one_by_one] == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_larger_inputs_show_the_same_larger(tmp_path, keeps):
+    folder = write(tmp_path, [special_records()])
+    config = changed(keep_resolution=keeps)
+    once = evaluate(folder, config=config, batch_size=1)
+    twice = evaluate(folder, config=config, batch_size=1, scale=2.0)
+    for sub, larger in zip(once, twice, strict=True):
+        assert sub["image_id"] == larger["image_id"]
+        height, width = larger["image_size"][0].numpy()
+        size = larger["input_size"][0].numpy()
+        expected = [2 * height // 32 * 32 + 32, 2 * width // 32 * 32 + 32] if keeps else 2 * SIDE
+        np.testing.assert_array_equal(size, expected)
+        # The scale is doubled, and the middle of the image stays in the middle of the input.
+        matrices = sub["input_from_image"][0].numpy(), larger["input_from_image"][0].numpy()
+        np.testing.assert_allclose(matrices[1][:2, :2], 2 * matrices[0][:2, :2], atol=1e-5)
+        middle = matrices[1] @ [width / 2, height / 2, 1]
+        np.testing.assert_allclose(middle[:2], size[::-1] / 2, atol=1)
 
 
 def test_masks_cover_their_people(tmp_path):
