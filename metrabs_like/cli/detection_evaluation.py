@@ -41,7 +41,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("flip_test", False, "Detectors: average with the mirrored images.", values)
     text = "Detectors: images keep their size, as in the released code's test."
     flags.DEFINE_boolean("keep_resolution", False, text, values)
-    text = "Detectors: sizes of the input relative to that of training (or to the image's), merged by soft-NMS."
+    text = "Detectors: sizes of the input relative to the usual one, merged by soft-NMS."
     flags.DEFINE_list("test_scales", ["1"], text, values)
     text = "Detectors: images of the contact sheet."
     flags.DEFINE_integer("n_pictures", 12, text, 0, flag_values=values)
