@@ -20,9 +20,10 @@ from metrabs_like.metrics import coco_ap
 from metrabs_like.metrics.accumulate import MetricSums
 from metrabs_like.metrics.coco_content import detections_of_batch, images_of_batch
 from metrabs_like.skeletons import COCO_17
-from metrabs_like.viz.contact_sheet import tile_pictures
+from metrabs_like.viz.contact_sheet import squared, tile_pictures
 
 _VALIDATION_BATCH = 16
+_PICTURE_SIDE = 256  # of smaller inputs, px
 # What the table shows, and in which words; everything is in the JSON.
 ROWS = {
     "box_ap": "box AP, IoU 0.50 to 0.95",
@@ -191,7 +192,8 @@ def _drawn(trained, batch, decoded, index):
         [people["boxes"][:, :2] * scale + matrix[:2, 2], people["boxes"][:, 2:] * scale], axis=-1
     )
     people["joints2d"] = people["joints2d"] * scale + matrix[:2, 2]
-    return trained.system.draw(inputs["image"][0].numpy(), people, config)
+    picture = trained.system.draw(inputs["image"][0].numpy(), people, config)
+    return squared(picture, max(config.proc_side, _PICTURE_SIDE))
 
 
 def _protocol(trained, values, scales):

@@ -27,7 +27,7 @@ _PLACEMENT = ("center", "scale", "angle_degrees", "is_mirrored")
 _PEOPLE = ("boxes", "joints2d", "joint_validity", "person_validity")
 _CROWDS = ("areas", "crowd_boxes", "crowd_validity")
 _MAPS = ("window_from_input", "input_from_image")
-_COPIED = (*_MAPS, "image_size", "input_size", *_PLACEMENT, *_PEOPLE)
+_COPIED = (*_MAPS, "image_size", *_PLACEMENT, *_PEOPLE)
 _COUNTED_TOGETHER = 256
 _STRIDE = 32  # sides of inputs are multiples of it
 _ANY_SIDE = 1 << 20  # no window is shrunk
@@ -51,7 +51,7 @@ def make_train_dataset(
       `window` uint8 `[B, W, W, 3]`, the part of the image that is needed, in the top-left corner;
       `window_from_input [B, 3, 3]`, with which `geometry.warping.warp_affine` makes the input;
       `input_from_image [B, 3, 3]`, affine, from the stored image, mirroring included; `image_size`
-      and `input_size` int32 `[B, 2]` (height, width); the placement `center [B, 2]` px (after
+      int32 `[B, 2]` (height, width); the placement `center [B, 2]` px (after
       mirroring), `scale [B]` px, `angle_degrees [B]`, `is_mirrored [B]`; the people `boxes
       [B, N, 4]` px, `joints2d [B, N, J, 2]` px, `joint_validity [B, N, J]`, `person_validity
       [B, N]`, in the image as stored; `example_seed` int32 `[B, 2]`. With masks, M =
@@ -100,13 +100,18 @@ def make_eval_dataset(
       Data set of batches as of `make_train_dataset`, with `image_id` (string `[B]`) in place of
       `example_seed`, all people (N is the largest number of the set, at least 1), `areas [B, N]`
       px^2 (0 where unknown) and the regions of crowds `crowd_boxes [B, C, 4]` px and
-      `crowd_validity [B, C]`. Each image comes once, in stored order. With `keep_resolution` the
+      `crowd_validity [B, C]`. Inputs that are not of the size of training come with theirs:
+      `input_size` int32 `[B, 2]` (height, width), the same for all of a batch.
+      Each image comes once, in stored order. With `keep_resolution` the
       windows are whole images on a canvas of the input's size; images of one size of input make a
       batch, and batches come as they fill (in stored order for a `batch_size` of 1).
 
     Raises:
       ValueError: naming the source, if it is missing, damaged, or of another kind or skeleton.
     """
+    if not scale > 0:
+        raise ValueError(f"scale={scale}: inputs can be resized only by a factor above 0")
+    is_resized = config.keep_resolution or scale != 1
     if scale != 1 and not config.keep_resolution:
         side = max(1, round(config.proc_side * scale / _STRIDE)) * _STRIDE
         config = dataclasses.replace(config, proc_side=side, window_side=0)
@@ -122,11 +127,12 @@ def make_eval_dataset(
         return {**people, **crowds, **_fixed_maps(people, config, scale)}
 
     planned = mixing.read_images(source_path, info).batch(batch_size).map(_plain(plan))
-    decode = _decoder((*_COPIED, *_CROWDS, "image_id"), config)
+    names = (*_COPIED, *_CROWDS, "image_id", *(["input_size"] if is_resized else []))
+    decode = _decoder(names, config)
     examples = streams.decoded_examples(planned, decode, config)
     shapes = {"window": [config.window_side, config.window_side, 3]}
     if config.keep_resolution:
-        batches = _batches_of_one_size(examples, batch_size)
+        batches = _batches_of_one_size(examples, batch_size, min(scale, 1))
     else:
         batches = streams.padded_batches(examples, batch_size, shapes, drop_remainder=False)
     return streams.prefetched(batches.map(_plain(lambda batch: {KIND: batch})), config)
@@ -245,11 +251,12 @@ def _decoder(names, config):
     return decode
 
 
-def _batches_of_one_size(examples, batch_size):
-    """Puts windows on canvases of their inputs' sizes and batches those of equal size."""
+def _batches_of_one_size(examples, batch_size, scale):
+    """Batches images of equal size of input, on canvases that hold them before they are shrunk."""
 
     def put_on_canvas(example):
-        height, width = tf.unstack(example["input_size"])
+        canvas = tf.math.ceil(tf.cast(example["input_size"], tf.float32) / scale)
+        height, width = tf.unstack(tf.cast(canvas, tf.int32))
         window = tf.image.pad_to_bounding_box(example["window"], 0, 0, height, width)
         return {**example, "window": window}
 

@@ -70,6 +70,27 @@ def tile_pictures(pictures, caption, *, side=_MIN_CELL):
     return np.concatenate([_caption_strip(caption, grid.shape[1]), grid])
 
 
+def squared(picture, side):
+    """Shrinks or enlarges a picture until it just fits into a square.
+
+    Args:
+      picture: uint8 `[H, W, 3]`, not empty.
+      side: of the square, px.
+
+    Returns:
+      uint8 `[side, side, 3]`, the picture in its middle.
+    """
+    height, width = picture.shape[:2]
+    factor = side / max(height, width)
+    size = [max(1, round(factor * length)) for length in (width, height)]
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST
+    picture = cv2.resize(picture, size, interpolation=method)
+    square = np.full((side, side, 3), _SHEET_COLOR, np.uint8)
+    left, top = ((side - length) // 2 for length in size)
+    square[top : top + size[1], left : left + size[0]] = picture
+    return square
+
+
 def _cell(image, points, is_valid, factor, edges, sides):
     """Draws one crop, enlarged."""
     image = overlay.to_uint8(image)

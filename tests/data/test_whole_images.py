@@ -127,7 +127,6 @@ def test_batch_has_the_promised_form(toy_dir):
         "window_from_input": ((5, 3, 3), "float32"),
         "input_from_image": ((5, 3, 3), "float32"),
         "image_size": ((5, 2), "int32"),
-        "input_size": ((5, 2), "int32"),
         "center": ((5, 2), "float32"),
         "scale": ((5,), "float32"),
         "angle_degrees": ((5,), "float32"),
@@ -144,7 +143,6 @@ def test_batch_has_the_promised_form(toy_dir):
     sub = batch["kp2d"]
     assert not np.any(sub["joint_validity"][:, :, 5:]) and not np.any(sub["joints2d"][:, :, 5:])
     assert not np.any(sub["mask_validity"]) and not np.any(sub["masks"])
-    np.testing.assert_array_equal(sub["input_size"], [[SIDE, SIDE]] * 5)
     assert dataset.element_spec["kp2d"]["window"].shape == (5, 144, 144, 3)
 
 
@@ -256,23 +254,38 @@ def test_kept_resolution_shows_the_very_pixels(tmp_path):
     assert [sub["image_id"].numpy()[0] for sub in one_by_one] == [b"a", b"b", b"c"]
 
 
+@pytest.mark.parametrize("scale", [0.5, 0.75, 2.0])
 @pytest.mark.parametrize("keeps", [True, False])
-def test_larger_inputs_show_the_same_larger(tmp_path, keeps):
+def test_inputs_of_other_sizes_show_the_same_whole_image(tmp_path, keeps, scale):
     folder = write(tmp_path, [special_records()])
     config = changed(keep_resolution=keeps)
     once = evaluate(folder, config=config, batch_size=1)
-    twice = evaluate(folder, config=config, batch_size=1, scale=2.0)
-    for sub, larger in zip(once, twice, strict=True):
-        assert sub["image_id"] == larger["image_id"]
-        height, width = larger["image_size"][0].numpy()
-        size = larger["input_size"][0].numpy()
-        expected = [2 * height // 32 * 32 + 32, 2 * width // 32 * 32 + 32] if keeps else 2 * SIDE
+    resized = evaluate(folder, config=config, batch_size=1, scale=scale)
+    assert ("input_size" in once[0]) == keeps  # not of the size of training
+    for sub, other in zip(once, resized, strict=True):
+        assert sub["image_id"] == other["image_id"]
+        sizes = np.floor(scale * other["image_size"][0].numpy())
+        size = other["input_size"][0].numpy()
+        expected = sizes // 32 * 32 + 32 if keeps else [max(1, round(scale * 3)) * 32] * 2
         np.testing.assert_array_equal(size, expected)
-        # The scale is doubled, and the middle of the image stays in the middle of the input.
-        matrices = sub["input_from_image"][0].numpy(), larger["input_from_image"][0].numpy()
-        np.testing.assert_allclose(matrices[1][:2, :2], 2 * matrices[0][:2, :2], atol=1e-5)
-        middle = matrices[1] @ [width / 2, height / 2, 1]
+        # The middle of the image stays in the middle of the input.
+        matrix = other["input_from_image"][0].numpy()
+        factor = scale if keeps else size[0] / SIDE
+        before = sub["input_from_image"][0].numpy()
+        np.testing.assert_allclose(matrix[:2, :2], factor * before[:2, :2], atol=1e-5)
+        middle = matrix @ [*(other["image_size"][0].numpy()[::-1] / 2), 1]
         np.testing.assert_allclose(middle[:2], size[::-1] / 2, atol=1)
+        # The image is there to its last corner.
+        height, width = other["image_size"][0].numpy()
+        (image,) = inputs_of(other, tuple(size))
+        for corner in ([2, 2], [width - 3, 2], [2, height - 3], [width - 3, height - 3]):
+            x, y, _ = np.rint(matrix @ [*corner, 1]).astype(int)
+            assert image[y, x].max() > 0
+
+
+def test_a_scale_that_is_none_is_refused(toy_dir):
+    with pytest.raises(ValueError, match="scale=0: inputs can be resized only"):
+        evaluate(toy_dir, scale=0)
 
 
 def test_masks_cover_their_people(tmp_path):

@@ -31,7 +31,6 @@ def make_batch(rng, n, config, share_invalid=0.3, share_mirrored=0.0):
         "window_from_input": np.linalg.inv(input_from_image).astype(np.float32),
         "input_from_image": input_from_image.astype(np.float32),
         "image_size": image_size,
-        "input_size": np.full((n, 2), side, np.int32),
         "center": center,
         "scale": scale,
         "angle_degrees": zeros,

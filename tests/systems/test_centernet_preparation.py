@@ -43,23 +43,32 @@ def test_colours_change_only_in_training(rng):
     np.testing.assert_array_equal(same, plain)
 
 
-def test_kept_resolution_has_people_and_no_targets_of_a_loss(rng):
-    batch = centernet_batches.make_batch(rng, 2, CONFIG)
-    people = dict(batch["kp2d"]) | {"input_size": np.array([[64, 96]] * 2, np.int32)}
-    spec = {
-        k: tf.TensorSpec(np.shape(v), tf.as_dtype(np.asarray(v).dtype)) for k, v in people.items()
-    }
-    spec["window"] = tf.TensorSpec([2, None, None, 3], tf.uint8)
-    sizes = []
+def test_inputs_of_another_size_have_people_and_no_targets_of_a_loss(rng):
+    """The whole image is shown, whatever was traced before, and without a graph."""
+    made = dict(centernet_batches.make_batch(rng, 2, CONFIG)["kp2d"])
+    made["window"] = np.full([2, 96, 96, 3], 255, np.uint8)
+    made["window_from_input"] = np.tile(np.eye(3, dtype=np.float32), [2, 1, 1])
 
-    @tf.function(input_signature=[spec], autograph=False)
-    def prepare(people):
+    def image_of(people):
         inputs, targets = centernet.prepare({"kp2d": people}, CONFIG, None)
-        sizes.append(sorted(targets["kp2d"]))
+        assert "hm" not in targets["kp2d"] and "boxes" in targets["kp2d"]
         return inputs["image"]
 
-    assert prepare(people).shape == (2, 64, 96, 3)
-    assert "hm" not in sizes[0] and "boxes" in sizes[0]
+    traced = tf.function(image_of, reduce_retracing=True, autograph=False)
+    for size in ((64, 96), (64, 64), (64, 80), (96, 32), (64, 96)):
+        people = made | {"input_size": np.array([size] * 2, np.int32)}
+        for image in (traced(tf.nest.map_structure(tf.constant, people)), image_of(people)):
+            assert image.shape == (2, *size, 3)
+            np.testing.assert_array_equal(image, tf.ones_like(image))
+
+
+def test_how_images_were_placed_is_kept(rng):
+    batch = centernet_batches.make_batch(rng, 2, CONFIG)
+    people = dict(batch["kp2d"]) | {"image_id": np.array([b"a", b"b"])}
+    _, targets = centernet.prepare({"kp2d": people}, CONFIG, None)
+    for name in ("center", "scale", "angle_degrees", "is_mirrored", "image_size", "image_id"):
+        np.testing.assert_array_equal(targets["kp2d"][name], people[name])
+    assert targets["kp2d"]["gt_det"].shape[0] == 2
 
 
 def test_batches_and_sources_of_another_kind_are_refused(rng):

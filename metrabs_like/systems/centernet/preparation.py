@@ -14,6 +14,7 @@ from metrabs_like.systems.centernet.targets import encode_targets
 
 _TRUTH = (
     *("boxes", "joints2d", "joint_validity", "person_validity", "image_size", "image_id"),
+    *("center", "scale", "angle_degrees", "is_mirrored"),
     *("areas", "crowd_boxes", "crowd_validity"),
 )
 
@@ -53,8 +54,10 @@ def prepare(batch, config, seed):
       (inputs, targets): `image` float32 `[B, S, S, 3]` and `input_from_image` `[B, 3, 3]`;
       `{"kp2d": dict}` with what `encode_targets` gives, with segmentation `seg` uint8
       `[B, N, h, w]`, and the people themselves (`boxes`, `joints2d`, `joint_validity`,
-      `person_validity`, px of the image). Images in their own resolution (evaluation with
-      `keep_resolution`) have inputs `[B, h, w, 3]` and people, but no targets of a loss.
+      `person_validity`, px of the image) and how the image was placed (`center`, `scale`,
+      `angle_degrees`, `is_mirrored`, `image_size`, in evaluation `image_id`). Images that are not
+      shown in the size of training (`input_size` is there: evaluation with `keep_resolution` or at
+      a scale) have inputs `[B, h, w, 3]` and people, but no targets of a loss.
 
     Raises:
       ValueError: for a batch of another pipeline.
@@ -79,14 +82,15 @@ def prepare(batch, config, seed):
 
 
 def _is_fixed(people):
-    """Whether the images are shown in the size of training: then their windows have one size."""
-    return people["window"].shape[1] is not None
+    """Whether the images are shown in the size of training."""
+    return "input_size" not in people
 
 
 def _rendered(people, config):
     """The inputs `[B, h, w, 3]`."""
-    size = (config.proc_side, config.proc_side)
-    if not _is_fixed(people):
+    if _is_fixed(people):
+        size = (config.proc_side, config.proc_side)
+    else:
         size = tf.unstack(people["input_size"][0])
     matrices = people["window_from_input"]
     return warp_affine(people["window"], matrices, size, jit_compile=_is_fixed(people))
