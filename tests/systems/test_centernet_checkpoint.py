@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from metrabs_like.systems.centernet import checkpoint
+from metrabs_like.systems.centernet import checkpoint, torch_names
 from metrabs_like.systems.centernet.config import Config
+from metrabs_like.systems.centernet.model import build_model
 
 
 def _state(config, *, n_aggregations=3):
@@ -45,6 +46,45 @@ def test_config_is_found(config):
 def test_down_ratio_is_found(n_aggregations, ratio):
     found = checkpoint.config_of(_state(Config(), n_aggregations=n_aggregations))
     assert found.down_ratio == ratio
+
+
+@pytest.mark.parametrize(
+    "config",
+    [Config(head_width=8), Config(head_width=0, deformable=False, segmentation="3x3")],
+    ids=["deformable", "plain,0,masks"],
+)
+def test_a_missing_entry_is_named_alone(config):
+    """Whichever it is: the network is still told by the others."""
+    model = build_model(config)
+    shapes = {name: entry.shape for name, entry in torch_names.torch_entries(model).items()}
+    state = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+    for name in state:
+        rest = {key: array for key, array in state.items() if key != name}
+        assert checkpoint.config_of(rest) == config, name
+        with pytest.raises(ValueError) as error:
+            torch_names.load_state(model, rest, source="my.pth")
+        assert str(error.value) == (
+            f"my.pth does not fit: 1 missing entries: {name}; give a checkpoint of this network"
+        )
+
+
+@pytest.mark.parametrize("head", Config().heads)
+def test_a_head_without_its_last_convolution_is_still_one(head):
+    state = {key: array for key, array in _state(Config()).items() if key != f"{head}.2.bias"}
+    assert f"{head}.0.weight" in state
+    assert checkpoint.config_of(state) == Config()
+
+
+def test_one_head_of_another_width_does_not_decide():
+    state = {**_state(Config()), "hm.0.weight": np.zeros([7, 64, 3, 3])}
+    assert checkpoint.config_of(state).head_width == 256
+
+
+def test_masks_without_known_channels_are_named():
+    state = _state(Config(segmentation="3x3"))
+    del state["seg.2.bias"]
+    with pytest.raises(ValueError, match="my.pth lacks the last convolution of the head seg,"):
+        checkpoint.config_of(state, source="my.pth")
 
 
 def _without(name):

@@ -1,12 +1,14 @@
 """Released checkpoints: which network they are of, told by names and shapes, and its weights."""
 
+import collections
+import re
+
 from metrabs_like.systems.centernet import torch_names
 from metrabs_like.systems.centernet.config import MAX_STRIDE, Config
 from metrabs_like.systems.centernet.model import build_model
 
 _REQUIRED_HEADS = ("hm", "wh", "hps")
 _OPTIONAL_HEADS = ("reg", "hm_hp", "hp_offset", "seg_feat", "seg")
-_N_LEVELS = 5  # of halved sizes
 
 
 def load_checkpoint(path, *, skeleton="coco_17"):
@@ -46,27 +48,25 @@ def config_of(state, *, skeleton="coco_17", source="the checkpoint"):
     """
     heads = _heads(state)
     absent = [name for name in _REQUIRED_HEADS if name not in heads]
-    if "level5.root.conv.weight" in state and not heads:
+    if _has(state, "level5.") and not heads:
         raise ValueError(
             f"{source} holds a DLA-34 image classifier alone: train with it as weights="
         )
-    if "base.level5.root.conv.weight" not in state or absent:
+    if not _has(state, "base.level5.") or absent:
         lacks = f"no head {', '.join(absent)}" if absent else "no entries base.level5"
         raise ValueError(
             f"{source} has {lacks} (its heads: {', '.join(heads) or 'none'}): only detectors of "
             f"people's joints (multi_pose) with DLA-34 can be converted"
         )
-    if heads["hm"] != 1:
+    if heads["hm"] not in (1, None):
         raise ValueError(
             f"{source} tells {heads['hm']} classes apart: only people can be converted"
         )
-    width = state["hm.0.weight"].shape[0] if "hm.0.weight" in state else 0
-    n_aggregations = sum(f"dla_up.ida_{i}.up_1.weight" in state for i in range(_N_LEVELS))
     config = Config(
         skeleton=skeleton,
         deformable=any(".conv_offset_mask." in name for name in state),
-        down_ratio=MAX_STRIDE >> n_aggregations,
-        head_width=width,
+        down_ratio=MAX_STRIDE >> _n_aggregations(state),
+        head_width=_head_width(state, heads),
         reg_offset="reg" in heads,
         hm_hp="hm_hp" in heads,
         reg_hp_offset="hp_offset" in heads,
@@ -76,20 +76,54 @@ def config_of(state, *, skeleton="coco_17", source="the checkpoint"):
     return config
 
 
+def _has(state, prefix):
+    """Whether there is any such entry: a single missing one must not hide the others."""
+    return any(name.startswith(prefix) for name in state)
+
+
 def _heads(state):
-    """Returns the heads: name -> channels."""
-    heads = {}
-    for name in (*_REQUIRED_HEADS, *_OPTIONAL_HEADS):
-        last = next((key for key in (f"{name}.2.bias", f"{name}.bias") if key in state), None)
-        if last:
-            heads[name] = state[last].shape[0]
-    return heads
+    """Returns the heads: name -> channels, None if the last convolution is missing."""
+    names = (*_REQUIRED_HEADS, *_OPTIONAL_HEADS)
+    return {name: _channels(state, name) for name in names if _has(state, f"{name}.")}
+
+
+def _channels(state, head):
+    keys = (f"{head}.{key}" for key in ("2.bias", "2.weight", "bias", "weight"))
+    return next((_size(state[key], 0) for key in keys if key in state), None)
+
+
+def _size(array, axis):
+    return array.shape[axis] if array.ndim > axis else None
+
+
+def _head_width(state, heads):
+    """The width of most heads; 0 if they consist of one convolution."""
+    axes = {"0.weight": 0, "0.bias": 0, "2.weight": 1}
+    found = [
+        _size(state[f"{head}.{key}"], axis)
+        for head in heads
+        for key, axis in axes.items()
+        if f"{head}.{key}" in state
+    ]
+    widths = collections.Counter(width for width in found if width)
+    return widths.most_common(1)[0][0] if widths else 0
+
+
+def _n_aggregations(state):
+    """The number of steps of the up-sampling, each of which halves the stride."""
+    steps = [re.match(r"dla_up\.ida_(\d)\.", name) for name in state]
+    return max((int(step[1]) + 1 for step in steps if step), default=0)
 
 
 def _segmentation(heads, source):
     if "seg" not in heads and "seg_feat" not in heads:
         return {}
     channels, weights = heads.get("seg_feat", 0), heads.get("seg", 0)
+    if channels is None or weights is None:
+        raise ValueError(
+            f"{source} lacks the last convolution of the head "
+            f"{'seg_feat' if channels is None else 'seg'}, which tells the size of masks' filters"
+        )
     taps = {channels: "1x1", 9 * channels: "3x3"}
     if not channels or weights not in taps:
         raise ValueError(
@@ -100,9 +134,9 @@ def _segmentation(heads, source):
 
 
 def _check_joints(heads, config, source):
-    n_joints = heads["hps"] // 2
-    found = {"hps": heads["hps"] / 2, "hm_hp": heads.get("hm_hp", n_joints)}
-    if any(number != config.n_joints for number in found.values()):
+    numbers = {"hps": 2 * config.n_joints, "hm_hp": config.n_joints}
+    if any(heads.get(name) not in (n, None) for name, n in numbers.items()):
+        n_joints = "an unknown number of" if heads["hps"] is None else heads["hps"] // 2
         raise ValueError(
             f"{source} has {n_joints} joints (head hps: {heads['hps']} channels, hm_hp: "
             f"{heads.get('hm_hp', 'none')}), the skeleton {config.skeleton!r} has "

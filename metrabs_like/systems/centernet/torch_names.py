@@ -17,7 +17,6 @@ from metrabs_like.layers.normalization import BatchNorm
 from metrabs_like.layers.upsampling import LearnedUpsampling
 
 _BASE_PREFIX = "base."
-_N_NAMED = 20  # in messages
 _CONVOLUTIONS = (tf.keras.layers.Conv2D, tf.keras.layers.Conv2DTranspose)  # (in, out) swap in both
 _NORMALIZATION = (
     ("weight", "gamma"),
@@ -76,8 +75,8 @@ class LoadReport:
         kinds = (
             ("used", self.used, ""),
             ("left out: counters of batches", self.counters, ""),
-            ("left out: no effect on the outputs", self.dead, _listed(self.dead)),
-            ("left out: ImageNet classifier", self.classifier, _listed(self.classifier)),
+            ("left out: no effect on the outputs", self.dead, ", ".join(self.dead)),
+            ("left out: ImageNet classifier", self.classifier, ", ".join(self.classifier)),
         )
         return [
             f"{len(names)} entries {text}" + (f" ({listed})" if listed else "")
@@ -189,16 +188,11 @@ def _check(source, missing, extra, misshapen):
         ("entries that the network does not have", extra),
         ("entries of another shape", misshapen),
     )
-    found = [f"{len(names)} {text}: {_listed(names)}" for text, names in problems if names]
+    found = [f"{len(names)} {text}: {', '.join(names)}" for text, names in problems if names]
     if found:
         raise ValueError(
             f"{source} does not fit: {'; '.join(found)}; give a checkpoint of this network"
         )
-
-
-def _listed(names):
-    shown = ", ".join(names[:_N_NAMED])
-    return shown + (f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else "")
 
 
 def read_state(path):
