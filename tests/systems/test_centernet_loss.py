@@ -19,6 +19,7 @@ VARIANTS = {
     "no offset": dataclasses.replace(TINY, reg_offset=False, reg_hp_offset=False),
     "no joint maps": dataclasses.replace(TINY, hm_hp=False),
     "masks": dataclasses.replace(TINY, segmentation="3x3", seg_channels=3),
+    "dice": dataclasses.replace(TINY, segmentation="1x1", seg_channels=3, seg_loss="dice"),
 }
 SHAPE, SLOTS, JOINTS = (6, 8), 4, 17
 _MASK_OF = {
@@ -84,7 +85,7 @@ def test_loss_is_the_weighted_sum_of_its_parts(rng, name):
     expected = sum(weights[part] * value for part, value in parts.items() if part != "loss")
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     assert parts["loss"] == loss
-    assert set(parts) == {"loss", *PARTS} | ({"seg"} if name == "masks" else set())
+    assert set(parts) == {"loss", *PARTS} | ({"seg"} if config.n_seg_weights else set())
     trained = {part for part, value in parts.items() if value > 0}
     missing = {"no offset": {"off", "hp_offset"}, "no joint maps": {"hm_hp", "hp_offset"}}
     assert set(parts) - trained == missing.get(name, set())
@@ -218,6 +219,28 @@ def test_masks_of_micro_batches_are_weighted_by_their_number(rng):
     combined = combine({"seg": terms[0]}, {"seg": used.sum()})[0]
     combined += combine({"seg": terms[1]}, {"seg": used.sum()})[0]
     np.testing.assert_allclose(combined, np.average(means, weights=used), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["masks", "dice"])
+def test_people_without_a_mask_are_not_counted(rng, name):
+    """They are trained, but nobody has drawn them: an unlabelled mask is not a wrong one."""
+    config, targets = VARIANTS[name], _targets(rng)
+    truth = targets["kp2d"]
+    truth["reg_mask"][:] = 1
+    truth["seg"][0, 1:], truth["seg"][1] = 255, 255
+    outputs = _outputs(rng, config)
+    found = loss_terms(outputs, targets, config, 0)["seg"]
+    truth["reg_mask"][:] = 0
+    truth["reg_mask"][0, 0] = 1
+    alone = loss_terms(outputs, targets, config, 0)["seg"]
+    truth["reg_mask"][:] = 1
+    assert float(found.count) == float(alone.count) == 1
+    assert float(found.total) == float(alone.total) > 0
+    assert float(expected_counts(targets, config)["seg"]) == 1
+    truth["seg"][:] = 255
+    nobody = loss_terms(outputs, targets, config, 0)["seg"]
+    assert float(nobody.count) == float(nobody.total) == float(nobody.mean()) == 0
+    assert float(expected_counts(targets, config)["seg"]) == 0
 
 
 def test_stacks_are_averaged_each_with_one_sigmoid(rng):

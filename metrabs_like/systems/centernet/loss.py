@@ -41,7 +41,8 @@ def loss_terms(outputs, targets, config, step):
       ValueError: if a head or a target is missing, or shapes disagree.
 
     Masking: slots, joints and pixels that the targets' masks leave out, NaN or not, influence
-    neither value nor gradient; so do masks of people without `reg_mask`. Gradient: to all outputs.
+    neither value nor gradient; so do masks of people without `reg_mask`. People whose mask is
+    ignored altogether do not count for `seg`. Gradient: to all outputs.
 
     References:
       Zhou et al., Objects as Points, sec. 3 and 5.3; released code, `MultiPoseLoss`; masks:
@@ -82,7 +83,7 @@ def expected_counts(targets, config):
         if config.reg_hp_offset:
             counts["hp_offset"] = _vector_count(truth["hp_mask"], config)
     if config.n_seg_weights:
-        counts["seg"] = regression.count_of(truth["reg_mask"])
+        counts["seg"] = regression.count_of(_has_mask(truth))
     return counts
 
 
@@ -178,9 +179,15 @@ def _vector_count(mask, config):
     return n_numbers * regression.count_of(mask) + regression.COUNT_EPSILON
 
 
+def _has_mask(truth):
+    """People of whose mask some pixel counts, `[B, N]`; others would add a constant loss."""
+    is_labelled = tf.not_equal(tf.cast(truth["seg"], tf.int32), IGNORED)
+    return as_mask(truth["reg_mask"]) & tf.reduce_any(is_labelled, axis=[2, 3])
+
+
 def _mask_term(features, filters, truth, config):
     """Lovasz loss of all masks together, counted as one per mask, or dice losses."""
-    is_used = as_mask(truth["reg_mask"])
+    is_used = _has_mask(truth)
     filters = tf.where(is_used[..., tf.newaxis], filters, 0.0)
     logits = conditional_convolution(features, filters)
     if config.seg_loss == "dice":
