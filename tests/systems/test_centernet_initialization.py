@@ -55,6 +55,23 @@ def test_heads_that_the_source_lacks_are_named():
     assert "new are" in str(report)
 
 
+def test_joints_keep_nothing_where_no_layer_of_theirs_fits():
+    source, target = built(1), built(2, head_width=8)
+    before = [w.copy() for name in ("hps.2", "hm_hp.2") for w in weights_of(target[0], name)]
+    report = centernet.initialize_from(*target, *source)
+    after = [w for name in ("hps.2", "hm_hp.2") for w in weights_of(target[0], name)]
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(new, old)
+    assert report.matched_points == () and report.new_points == target[1].joints.joint_names
+    assert "0 of 17 joints keep their weights; new are" in str(report)
+
+
+def test_joints_keep_their_weights_by_one_layer_of_two():
+    """The source has no joint heat maps, but the regressed joints."""
+    report = centernet.initialize_from(*built(2), *built(1, hm_hp=False))
+    assert "hm_hp.2" in report.new_layers and "17 of 17 joints" in str(report)
+
+
 def test_other_backbones_are_refused():
     with pytest.raises(ValueError, match="width=0.5.*width=0.25"):
         centernet.initialize_from(*built(2), *built(1, width=0.5))

@@ -21,7 +21,7 @@ class InitReport:
       n_copied: layers whose weights come from the source.
       n_layers: layers with weights.
       new_layers: names of those that stay as they were.
-      matched_points: joints whose weights come from the source.
+      matched_points: joints whose weights come from the source, in one layer at least.
       new_points: joints whose weights stay as they were.
     """
 
@@ -86,7 +86,7 @@ def initialize_from(model, config, source_model, source_config):
             layer.set_weights(taken)
             copied.append(layer.name)
     names = np.array(config.joints.joint_names)
-    is_matched = index_map >= 0
+    is_matched = (index_map >= 0) & any(name in per_joint for name in copied)
     return InitReport(
         n_copied=len(copied),
         n_layers=len(copied) + len(new),
