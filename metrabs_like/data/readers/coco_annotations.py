@@ -114,7 +114,8 @@ def load(
       progress: show a bar over the rows (rows/s).
 
     Returns:
-      All pictures in the order of their ids, with the people whose rows are whole.
+      All pictures in the order of their ids, with the people whose rows are whole; of those whose
+      id comes twice in one picture, the first.
 
     Raises:
       ValueError: if the file is no COCO keypoint file.
@@ -125,16 +126,18 @@ def load(
     rows = tqdm.tqdm(
         content["annotations"], desc=os.path.basename(path), unit=" rows", disable=not progress
     )
+    taken = set()
     for row in rows:
         row = row if isinstance(row, dict) else {}
         image_id = row.get("image_id")
         image = images.get(image_id) if type(image_id) is int else None
-        reason = _reason_to_drop(row, image, person_id)
+        reason = _reason_to_drop(row, image, person_id, taken)
         if image is not None and row.get("category_id", person_id) == person_id:
             image.is_empty = False
         if reason is None:
             try:
                 reason = _add(row, image, convert)
+                taken.add(_key(row))
             except ValueError as error:
                 reason = str(error)
         if reason:
@@ -209,13 +212,20 @@ def _is_possible(image):
     return is_size and "\0" not in image.file_name
 
 
-def _reason_to_drop(row, image, person_id):
+def _key(row):
+    """The annotation's id and its image's; None without an id: then it cannot be there twice."""
+    number = row.get("id")
+    return (row["image_id"], number) if type(number) in (int, str) else None
+
+
+def _reason_to_drop(row, image, person_id, taken):
     """Why a row is no usable person at all; None if it may be one."""
     if image is None:
         return "their image is not listed"
     if row.get("category_id", person_id) != person_id:
         return "of another category"
-    return None
+    key = _key(row)
+    return "listed twice" if key is not None and key in taken else None
 
 
 def _add(row, image, convert):
