@@ -270,19 +270,56 @@ def test_no_images_and_no_people(rng, n_images, n_people, dense_hp):
     assert not any(np.any(value) for value in found.values())
 
 
-def test_oblong_maps(rng):
-    """A map that is wider: the same scale, the middle moves."""
+def on_map(points, people, map_size):
+    """Maps points `[B, ..., 2]` of upright images, as documented: the width sets the scale."""
+    shape = [-1, *[1] * (points.ndim - 1)]
+    image_width = people["image_size"][:, 1].reshape(shape)
+    is_mirrored = people["is_mirrored"].reshape(shape)
+    x, y = points[..., :1], points[..., 1:]
+    points = np.concatenate([np.where(is_mirrored, image_width - x - 1, x), y], axis=-1)
+    center = people["center"].reshape([*shape[:-1], 2])
+    cells_per_px = map_size[1] / people["scale"].reshape(shape)
+    return (points - center) * cells_per_px + np.array(map_size[::-1]) / 2
+
+
+def assert_in_cells(index, points, width):
+    """Asserts that the points `(x, y)` lie in the cells of these numbers, but for rounding."""
+    cells = np.stack([index % width, index // width], axis=-1)
+    np.testing.assert_allclose(points - cells, 0.5, rtol=0, atol=0.5 + 1e-4)
+
+
+@pytest.mark.parametrize("map_size", [(16, 24), (24, 16), (8, 20), (16, 16)], ids=str)
+def test_cells_of_oblong_maps(rng, map_size):
+    people = random_people(rng) | {"angle_degrees": np.zeros(3, np.float32)}
+    height, width = map_size
+    found = encode(people, map_size=map_size)
+    assert found["hm"].shape == (3, *map_size, 1) and found["hm_hp"].shape == (3, *map_size, J)
+    boxes = people["boxes"]
+    ends = [on_map(x, people, map_size) for x in (boxes[..., :2], boxes[..., :2] + boxes[..., 2:])]
+    ends = [np.clip(end, 0, [width - 1, height - 1]) for end in ends]
+    centers, sizes = (ends[0] + ends[1]) / 2, np.abs(ends[1] - ends[0])
+    is_drawn = found["gt_det_mask"] > 0
+    assert is_drawn.sum() > 3
+    assert_in_cells(found["ind"][is_drawn], centers[is_drawn], width)
+    np.testing.assert_allclose(found["wh"][is_drawn], sizes[is_drawn], atol=1e-4)
+    order = np.array(CONFIG.joints.mirror_indices)
+    joints = on_map(people["joints2d"], people, map_size)
+    joints = np.where(people["is_mirrored"][:, None, None, None], joints[:, :, order], joints)
+    is_shown = found["hp_mask"].reshape(3, 5, J) > 0
+    assert is_shown.sum() > 15
+    cells = found["hp_ind"].reshape(3, 5, J)
+    assert_in_cells(cells[is_shown], joints[is_shown], width)
+    assert (found["hm"].reshape(3, -1)[np.nonzero(is_drawn)[0], found["ind"][is_drawn]] == 1).all()
+
+
+def test_a_higher_map_moves_the_middle_alone(rng):
     people = random_people(rng)
-    square, wide, high = (encode(people, map_size=size) for size in ((16, 16), (16, 16), (24, 16)))
-    assert_equal(square, wide)
-    assert high["hm"].shape == (3, 24, 16, 1) and high["hm_hp"].shape == (3, 24, 16, J)
+    square, high, wide = (encode(people, map_size=size) for size in ((16, 16), (24, 16), (16, 24)))
     is_inside = square["hps_mask"].reshape(3, 5, J, 2)[..., 0] > 0
     shown = [x["hp_ind"].reshape(3, 5, J)[is_inside] for x in (square, high)]
     assert len(shown[0]) > 20
     np.testing.assert_array_equal(shown[1], shown[0] + 4 * 16)  # 4 cells further down
-    wide = encode(people, map_size=(16, 24))  # a third larger by its width
-    np.testing.assert_array_equal(wide["ind"] % 24 < 24, True)
-    assert wide["wh"].max() > 1.2 * square["wh"].max()
+    assert wide["wh"].max() > 1.2 * square["wh"].max()  # half as large again by its width
 
 
 def test_agrees_with_a_plain_loop():
