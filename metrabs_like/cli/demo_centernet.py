@@ -32,8 +32,8 @@ CROWDS = {
     "occluder_fraction": 0.05,
 }
 """The people of the demo: a short training learns from some that mostly face the camera."""
-PROMISED = {"box_ap50": 0.6, "keypoint_ap": 0.18}
-"""Least numbers on held-out crowds."""
+PROMISED = {"box_ap50": 0.6, "keypoint_ap": 0.23}
+"""Least numbers on held-out crowds; 0.85 and 0.256 were measured, trainings differ a little."""
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -4,7 +4,9 @@
 
 Prints a table and writes `evaluation.json`. Absolute poses (metrabs) stand beside a baseline, the
 mean pose of the training people at the depth that the box's height tells, with a plot of error
-against predicted uncertainty.
+against predicted uncertainty. Detectors (centernet) are measured by COCO's average precision of
+boxes and keypoints; `results.json` and `ground_truth.json` are for COCO's own tool, `pictures.png`
+is to look at.
 """
 
 import os

@@ -2,9 +2,10 @@
 
   metrabs-like-export --model=runs/demo --output_dir=exported
 
-Writes `exported/saved_model` (image-level `estimate_poses`, `estimate_poses_batched`, the crop
-predictor, and a TF Serving signature; `tf.saved_model.load` is all it needs),
-`exported/model.keras` (the network on crops), and `exported/config.json`.
+Writes `exported/saved_model` (`tf.saved_model.load` is all it needs), `exported/model.keras` (the
+network alone) and `exported/config.json`. The SavedModel takes whole photographs: that of metrabs
+has `estimate_poses` and `estimate_poses_batched`, the crop predictor and a TF Serving signature,
+that of a detector (centernet) has `detect`.
 """
 
 import os
