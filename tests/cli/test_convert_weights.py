@@ -66,6 +66,33 @@ def test_a_file_of_pytorch_gives_the_released_numbers(tmp_path):
         np.testing.assert_allclose(outputs[name], expected, rtol=0, atol=1e-3)
 
 
+def test_all_entries_of_the_released_network_are_converted(tmp_path, capsys):
+    """Deformable convolutions, counters and the classifier, without PyTorch."""
+    shapes = centernet_weights.entries(npz_cases.DEFAULT_FOLDER / "centernet")
+    state = {name: centernet_weights.ruled(name, shape) for name, shape in shapes.items()}
+    assert len(state) == 412
+    file = tmp_path / "multi_pose_dla_3x.pth"
+    torch_writer.save(file, {"epoch": 320, "state_dict": state}, is_legacy=True)
+    assert _convert(file, tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    left_out = {"counters": 53, "no effect": 12, "ImageNet classifier": 2}
+    assert f"{412 - sum(left_out.values())} entries used" in printed
+    for kind, n in left_out.items():
+        assert f"{n} entries left out: {kind}" in printed
+    assert "dla34, deformable up-sampling" in printed
+    model, config = centernet.load_preset(str(tmp_path / "out"))
+    assert config == centernet.Config()
+    found = state_dict_of(model)
+    assert len(found) == 412 - sum(left_out.values())
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, state[name], err_msg=name)
+    layer = model.get_layer("ida_up.node_2.conv")
+    for part, weights in (("", layer), ("conv_offset_mask.", layer.conv_offset_mask)):
+        kernel = state[f"ida_up.node_2.conv.{part}weight"].transpose(2, 3, 1, 0)
+        np.testing.assert_array_equal(weights.kernel, kernel)
+        np.testing.assert_array_equal(weights.bias, state[f"ida_up.node_2.conv.{part}bias"])
+
+
 def _refusal(released, change, folder, capsys):
     """Converts a changed checkpoint, which must fail without a trace; returns the message."""
     torch_writer.save(folder / "model.pth", change(dict(released[1])))
