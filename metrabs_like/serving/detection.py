@@ -93,7 +93,9 @@ class PersonDetector(tf.Module):
           Dict of ragged tensors, a row per image, the best first, N people in it: `boxes`
           `[B, (N), 4]` px, `scores` `[B, (N)]`, `poses2d` `[B, (N), J, 2]` px, `joint_scores`
           `[B, (N), J]`; if the network has masks, `masks` bool `[B, (N), H, W]`. Nobody in the
-          picture is a row without people.
+          picture is a row without people. Every box is finite, has an area and touches its
+          photograph, every score is above 0, also with `detector_threshold` 0: pose models take
+          the boxes as they are.
 
         Raises:
           tf.errors.InvalidArgumentError: for values out of range; the message names field and
@@ -108,7 +110,9 @@ class PersonDetector(tf.Module):
         )
         shown, input_from_image = fit_photographs(images, side)
         people = dict(self._network(shown, input_from_image, detector_flip_aug))
-        is_kept = _kept(people["boxes"], people["scores"], threshold, iou, limit)
+        is_candidate = _can_hold_a_person(people["boxes"], people["scores"], tf.shape(images)[1:3])
+        is_candidate &= people["scores"] >= threshold
+        is_kept = _kept(people["boxes"], is_candidate, iou, limit)
         mask_logits = people.pop("mask_logits", None)
         found = {name: tf.ragged.boolean_mask(value, is_kept) for name, value in people.items()}
         found["poses2d"] = found.pop("joints2d")
@@ -171,11 +175,20 @@ def image_masks(mask_logits, boxes, input_from_image, down_ratio, image_size):
     return (masks > 0) & is_near_y[:, :, tf.newaxis] & is_near_x[:, tf.newaxis]
 
 
-def _kept(boxes, scores, threshold, iou_threshold, limit):
-    """Which people `[B, K]` are shown: sure enough, no copy of a surer one, not too many."""
-    is_kept = scores >= threshold
+def _can_hold_a_person(boxes, scores, image_size):
+    """Which people `[B, K]` may be there: also the black bars beside a photograph have peaks."""
+    x, y, width, height = tf.unstack(boxes, axis=-1)
+    bottom, right = tf.unstack(tf.cast(image_size, tf.float32))
+    is_finite = tf.reduce_all(tf.math.is_finite(boxes), axis=-1)
+    is_in_reach = (x < right) & (y < bottom) & (x + width > 0) & (y + height > 0)
+    return is_finite & is_in_reach & (width > 0) & (height > 0) & (scores > 0)
+
+
+def _kept(boxes, is_candidate, iou_threshold, limit):
+    """Which candidates `[B, K]` are shown: no copy of a surer one, not too many."""
+    is_kept = is_candidate
     overlap = pairwise_iou(boxes, boxes)
-    rank = tf.range(tf.shape(scores)[1])  # the best come first
+    rank = tf.range(tf.shape(boxes)[1])  # the best come first
     is_rival = (overlap > iou_threshold) & (rank[tf.newaxis] < rank[:, tf.newaxis])
 
     def suppress(i, is_kept):
@@ -183,7 +196,7 @@ def _kept(boxes, scores, threshold, iou_threshold, limit):
         is_beaten = tf.reduce_any(is_rival[:, i] & is_kept, axis=-1, keepdims=True)
         return i + 1, is_kept & ~(is_beaten & (rank == i))
 
-    n_people = tf.shape(scores)[1]
+    n_people = tf.shape(boxes)[1]
     _, is_kept = tf.while_loop(lambda i, _: i < n_people, suppress, [0, is_kept])
     place = tf.cumsum(tf.cast(is_kept, tf.int32), axis=1)
     return is_kept & (place <= limit)

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from metrabs_like import serving
+from metrabs_like.serving.checks import checked_boxes
 from metrabs_like.serving.detection import image_masks
 from metrabs_like.serving.fitting import fit_photographs
 from metrabs_like.skeletons import Skeleton
@@ -98,6 +99,90 @@ def test_a_dropped_person_drops_nobody(detector):
     np.testing.assert_allclose(found["poses2d"][0][:, 0, 0], [20, 26], atol=1e-3)
 
 
+class Stubborn(tf.Module):
+    """Always says the same: person i has joint (i, i) and row i of the mask."""
+
+    N = 6
+
+    def __init__(self):
+        super().__init__()
+        self.boxes, self.scores = tf.Variable(tf.zeros([self.N, 4])), tf.Variable(tf.zeros(self.N))
+
+    def people(self, images, input_from_image, flip_aug):
+        del input_from_image, flip_aug
+        number = tf.range(self.N, dtype=tf.float32)
+        rows = tf.one_hot(tf.range(self.N), SIDE // 4)[:, :, tf.newaxis] * 2 - 1
+        found = {
+            "boxes": self.boxes,
+            "scores": self.scores,
+            "joints2d": tf.stack([number, number], axis=-1)[:, tf.newaxis],
+            "joint_scores": number[:, tf.newaxis],
+            "mask_logits": tf.tile(rows, [1, 1, SIDE // 4]),
+        }
+        n_images = tf.shape(images)[0]
+        return {name: tf.repeat(value[tf.newaxis], n_images, 0) for name, value in found.items()}
+
+
+@pytest.fixture(scope="module")
+def stubborn():
+    network = Stubborn()
+    return network, serving.PersonDetector(network.people, network, SIDE, 4, ONE_JOINT)
+
+
+WHOLE = [0, 0, SIDE, SIDE]
+NAN, INF = np.nan, np.inf
+
+
+@pytest.mark.parametrize(
+    ("box", "score"),
+    [
+        ([SIDE, 5, 9, 9], 0.9),
+        ([5, SIDE, 9, 9], 0.9),
+        ([-9, 5, 9, 9], 0.9),
+        ([5, -9, 9, 9], 0.9),
+        ([5, -500, 9, 9], 0.9),
+        ([5, 5, 0, 9], 0.9),
+        ([5, 5, 9, 0], 0.9),
+        ([5, 5, 9, -1], 0.9),
+        ([NAN, 5, 9, 9], 0.9),
+        ([5, 5, INF, 9], 0.9),
+        ([-INF, 5, INF, 9], 0.9),
+        ([5, 5, 9, 9], 0.0),
+        ([5, 5, 9, 9], NAN),
+    ],
+)
+def test_what_cannot_hold_a_person_is_dropped(stubborn, box, score):
+    """Before, after and between people, who keep their own joints and masks."""
+    images = np.zeros((2, SIDE, SIDE, 3), np.uint8)
+    network, detector = stubborn
+    network.boxes.assign([box, WHOLE, box, [-8, -8, 9, 9], [63.5, 63.5, 30, 30], box])
+    network.scores.assign([score, 0.8, score, 0.7, 0.6, score])
+    everyone = {"detector_threshold": 0.0, "detector_nms_iou_threshold": 1.0}
+    found = detector.detect(images, **everyone)
+    size = tf.constant([SIDE, SIDE])
+    checked_boxes(found["boxes"], tf.constant(2), size)  # what pose models refuse is not there
+    dense = detector.serve(images)
+    assert dense["n_people"].numpy().tolist() == [3, 3]
+    for people in (found, dense):
+        for row in range(2):
+            np.testing.assert_allclose(people["scores"][row], [0.8, 0.7, 0.6])
+            np.testing.assert_allclose(people["boxes"][row, 0], WHOLE)
+            np.testing.assert_array_equal(people["poses2d"][row][:, 0, 0], [1, 3, 4])
+            np.testing.assert_array_equal(people["joint_scores"][row][:, 0], [1, 3, 4])
+        mask = people["masks"][1][0].numpy()
+        assert mask[4:8].any() and not mask[:3].any() and not mask[9:].any()  # of the second
+    best = detector.detect(images, **everyone | {"max_detections": 1})
+    np.testing.assert_array_equal(best["poses2d"].flat_values[:, 0, 0], [1, 1])
+
+
+def test_what_is_outside_drops_nobody_inside(stubborn):
+    network, detector = stubborn
+    network.boxes.assign([[-10, 0, 10, 5], [-10, 0, 10.5, 5], *[WHOLE] * 4])
+    network.scores.assign([0.9, 0.8, 0, 0, 0, 0])
+    found = detector.detect(np.zeros((1, SIDE, SIDE, 3), np.uint8))
+    np.testing.assert_allclose(found["scores"][0], [0.8])
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -113,7 +198,7 @@ def test_values_out_of_range_are_named(detector, option, message):
 
 
 @pytest.mark.parametrize("input_side", [-1, 0, 96])
-@pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (64, 48), (800, 40)])
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (64, 48), (8000, 200), (200, 8000)])
 def test_any_size_of_photograph(detector, size, input_side):
     found = detector.detect(np.full((1, *size, 3), 0, np.uint8), input_side=input_side)
     assert found["boxes"].row_lengths().numpy().tolist() == [0]
