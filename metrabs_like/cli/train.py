@@ -214,12 +214,17 @@ def _devices():
 
 
 def _build_model(run_, values, workdir):
-    """Builds the network; a fresh run may take the weights of another one."""
+    """Builds the network; a fresh run may take weights of a file or of another run.
+
+    One that goes on takes its checkpoint's: the file that it began with may be gone.
+    """
     system, config = run_.module, run_.model
     is_fresh = not run_folder.checkpoint_steps(workdir)
-    if not (values.init_from and is_fresh):
+    if is_fresh and not values.init_from:
         return system.build_model(config)
     model = system.build_model(dataclasses.replace(config, weights=""))
+    if not is_fresh:
+        return model
     source = models.load(values.init_from, values.system, "init_from")
     report = system.initialize_from(model, config, source.model, source.config)
     print(f"--init_from={values.init_from}: {report}")

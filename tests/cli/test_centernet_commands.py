@@ -18,7 +18,11 @@ from metrabs_like.cli import (
     train,
 )
 from metrabs_like.data.synthetic import SyntheticConfig, generate_image
+from metrabs_like.layers.backbones.dla import build_dla
+from metrabs_like.systems.centernet.torch_names import state_dict_of
+from metrabs_like.training.loop import TrainSummary
 from metrabs_like.viz import palette
+from tests.data import torch_writer
 
 TINY = (
     "--system=centernet",
@@ -108,6 +112,45 @@ def test_start_from_another_detector(run, crowds, tmp_path, capsys):
 def run_train_output(workdir, crowds, run, capsys):
     assert run_train(workdir, crowds, f"--init_from={run}", "--train_steps=1") == 0
     return capsys.readouterr().out
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """The models that the command hands to the training, which here only leaves a checkpoint."""
+    models_ = []
+
+    def start(model, objectives, dataset, config, prepare, workdir, *more, on_start, **options):
+        models_.append(model)
+        on_start(0)
+        os.makedirs(os.path.join(workdir, "checkpoints"), exist_ok=True)
+        open(os.path.join(workdir, "checkpoints", "step-1.index"), "w").close()
+        return TrainSummary(1, 0, False, 0, 0, {}, 1.0)
+
+    monkeypatch.setattr(train, "train", start)
+    return models_
+
+
+def test_the_file_of_imagenet_weights_is_needed_at_the_start_alone(
+    starts, crowds, tmp_path, capsys
+):
+    path = tmp_path / "dla34.pth"
+    more = ("--centernet_backbone=dla34", "--nocenternet_deformable", "--centernet_width=1")
+    more = (*more, f"--centernet_weights={path}", "--train_steps=1")
+    workdir = tmp_path / "run"
+    assert run_train(workdir, crowds, *more) == 1
+    assert "dla34.pth does not exist" in capsys.readouterr().err and not starts
+    tf.keras.utils.set_random_seed(7)
+    state = state_dict_of(build_dla("dla34"))
+    torch_writer.save(path, state)
+    assert run_train(workdir, crowds, *more) == 0
+    found = state_dict_of(starts[0].get_layer("dla34"))
+    for name, array in state.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    path.unlink()
+    assert run_train(workdir, crowds, *more) == 0
+    resumed, fresh = starts[1], starts[0]
+    assert [w.shape for w in resumed.weights] == [w.shape for w in fresh.weights]
+    assert run_train(tmp_path / "other", crowds, *more) == 1
 
 
 def test_a_pose_model_is_no_start_for_a_detector(crowds, tmp_path, capsys):

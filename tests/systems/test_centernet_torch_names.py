@@ -1,5 +1,7 @@
 """PyTorch's names: layouts of kernels, what is missing, too much or without effect."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -182,6 +184,27 @@ def test_imagenet_weights_of_the_base_alone(tmp_path, rng):
         np.testing.assert_array_equal(array, state[name])
     for old, new in zip(heads, model.get_layer("hps.2").get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_config_weights_become_those_of_the_base(tmp_path, rng):
+    """By the config alone; the heads begin as without them."""
+    config = Config(deformable=False, head_width=8)
+    tf.keras.utils.set_random_seed(1)
+    plain = build_model(config)
+    state = _random_state(plain.get_layer("dla34"), rng)
+    path = str(tmp_path / "dla34.pth")
+    torch_writer.save(path, _with_what_is_not_needed(state))
+    tf.keras.utils.set_random_seed(1)
+    model = build_model(dataclasses.replace(config, weights=path))
+    found = torch_names.state_dict_of(model.get_layer("dla34"))
+    assert sorted(found) == sorted(state)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, state[name], err_msg=name)
+    for name in ("hm.0", "hps.2"):
+        for old, new in zip(
+            *(m.get_layer(name).get_weights() for m in (plain, model)), strict=True
+        ):
+            np.testing.assert_array_equal(new, old)
 
 
 def test_config_weights_are_read(tmp_path):
