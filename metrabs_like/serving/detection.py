@@ -145,10 +145,10 @@ class PersonDetector(tf.Module):
 
 
 def image_masks(mask_logits, boxes, input_from_image, down_ratio, image_size):
-    """Enlarges masks to their photographs.
+    """Enlarges masks to their photographs, one after the other: many people need little memory.
 
     Args:
-      mask_logits: float `[N, h, w]`, on the network's map, above 0 inside.
+      mask_logits: float `[N, h, w]`, on the network's map, above 0 inside. N may be 0.
       boxes: float `[N, 4]`, px of the photograph; a mask ends at 1.3 times its box.
       input_from_image: float `[N, 3, 3]`.
       down_ratio: px of the input per cell of the map.
@@ -157,22 +157,33 @@ def image_masks(mask_logits, boxes, input_from_image, down_ratio, image_size):
     Returns:
       bool `[N, H, W]`.
     """
+    height, width = tf.unstack(image_size)
     scale = tf.constant([[1 / down_ratio], [1 / down_ratio], [1.0]])
-    masks = warp_affine(
-        mask_logits[..., tf.newaxis],
-        scale * input_from_image,
-        tf.unstack(image_size),
-        jit_compile=False,  # sizes keep changing
-    )[..., 0]
-    middle = boxes[:, :2] + boxes[:, 2:] / 2
-    half = _MASK_BOX_FACTOR / 2 * boxes[:, 2:]
 
-    def is_near(axis, length):
-        places = tf.range(length, dtype=tf.float32)
-        return tf.abs(places - middle[:, axis, tf.newaxis]) <= half[:, axis, tf.newaxis]
+    def image_mask(person):
+        logits, box, input_from_image = person
+        # sizes keep changing: nothing for XLA
+        whole = warp_affine(
+            logits[tf.newaxis, ..., tf.newaxis],
+            (scale * input_from_image)[tf.newaxis],
+            (height, width),
+            jit_compile=False,
+        )[0, ..., 0]
+        is_row, is_column = _is_near(box, 1, height), _is_near(box, 0, width)
+        return (whole > 0) & is_row[:, tf.newaxis] & is_column
 
-    is_near_x, is_near_y = is_near(0, image_size[1]), is_near(1, image_size[0])
-    return (masks > 0) & is_near_y[:, :, tf.newaxis] & is_near_x[:, tf.newaxis]
+    people = [tf.cast(value, tf.float32) for value in (mask_logits, boxes, input_from_image)]
+    return tf.cond(
+        tf.shape(people[0])[0] > 0,
+        lambda: tf.map_fn(image_mask, people, fn_output_signature=tf.bool, parallel_iterations=1),
+        lambda: tf.zeros([0, height, width], tf.bool),  # nothing to stack
+    )
+
+
+def _is_near(box, axis, length):
+    """Which of the `length` columns (axis 0) or rows (axis 1) a mask may cover."""
+    middle, half = box[axis] + box[2 + axis] / 2, _MASK_BOX_FACTOR / 2 * box[2 + axis]
+    return tf.abs(tf.range(length, dtype=tf.float32) - middle) <= half
 
 
 def _can_hold_a_person(boxes, scores, image_size):

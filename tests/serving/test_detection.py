@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from metrabs_like import serving
+from metrabs_like.geometry.warping import warp_affine
 from metrabs_like.serving.checks import checked_boxes
 from metrabs_like.serving.detection import image_masks
 from metrabs_like.serving.fitting import fit_photographs
@@ -231,6 +232,41 @@ def test_masks_end_near_their_box():
     np.testing.assert_array_equal(mask[:28, :28], inside[:28, :28])
 
 
+def all_at_once(mask_logits, boxes, input_from_image, down_ratio, image_size):
+    """Masks of all people in one warp: plain, but a photograph's memory a person."""
+    masks = warp_affine(
+        mask_logits[..., np.newaxis],
+        np.array([[1 / down_ratio], [1 / down_ratio], [1]], np.float32) * input_from_image,
+        image_size,
+        jit_compile=False,
+    )[..., 0]
+    middle, half = boxes[:, :2] + boxes[:, 2:] / 2, 1.3 / 2 * boxes[:, 2:]
+    y, x = (np.arange(length, dtype=np.float32) for length in image_size)
+    is_row = np.abs(y - middle[:, 1:]) <= half[:, 1:]
+    is_column = np.abs(x - middle[:, :1]) <= half[:, :1]
+    return (masks.numpy() > 0) & is_row[:, :, np.newaxis] & is_column[:, np.newaxis]
+
+
+@pytest.mark.parametrize("n_people", [0, 1, 5])
+def test_masks_one_by_one_are_those_of_all_at_once(rng, n_people):
+    logits = rng.normal(size=(n_people, 16, 12)).astype(np.float32)
+    boxes = rng.uniform(5, 40, size=(n_people, 4)).astype(np.float32)
+    maps = np.tile(np.array([[0.9, 0, -3], [0, 0.8, 2], [0, 0, 1]], np.float32), [n_people, 1, 1])
+    maps[:, :2, 2] += rng.uniform(-3, 3, size=(n_people, 2))
+    found = image_masks(logits, boxes, maps, 4, (70, 50))
+    assert found.dtype == tf.bool and found.shape == (n_people, 70, 50)
+    np.testing.assert_array_equal(found, all_at_once(logits, boxes, maps, 4, (70, 50)))
+    assert found.numpy().any() == (n_people > 0)
+
+
+def test_nobody_has_no_masks(stubborn):
+    network, detector = stubborn
+    network.scores.assign(tf.zeros(network.N))
+    images = np.zeros((2, 40, 30, 3), np.uint8)
+    assert detector.detect(images)["masks"].flat_values.shape == (0, 40, 30)
+    assert detector.serve(images)["masks"].shape == (2, 0, 40, 30)
+
+
 def test_saved_model_needs_tensorflow_alone(detector, tmp_path):
     images = np.stack([marked(64, 64, (20, 30, 255), (50, 10, 128)), marked(64, 64)])
     serving.save(detector, tmp_path / "saved")
@@ -244,6 +280,8 @@ def test_saved_model_needs_tensorflow_alone(detector, tmp_path):
             tf.cast(value.flat_values, tf.float32),
             atol=1e-5,
         )
+    nobody = loaded.detect(np.zeros((2, 64, 64, 3), np.uint8))
+    assert nobody["masks"].flat_values.shape == (0, 64, 64)
     assert loaded.joint_names.numpy().tolist() == [b"middle_toy"]
     assert loaded.joint_edges.shape == (0, 2)
     served = loaded.signatures["serving_default"](tf.constant(images))
