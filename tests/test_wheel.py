@@ -39,6 +39,7 @@ def test_installed_wheel_predicts_with_the_shipped_preset(tmp_path):
     run(tmp_path, programs / "python", "-m", "pip", "install", "-q", wheel)
     cv2.imwrite(str(tmp_path / "photo.jpg"), np.full((300, 200, 3), 120, np.uint8))
     command = (programs / "metrabs-like-predict", "--image=photo.jpg", "--output_dir=poses")
-    assert "whole image is taken as one person" in run(tmp_path, *command)
+    assert "nobody was found" in run(tmp_path, *command)  # the shipped detector looked
+    assert "whole image is taken as one person" in run(tmp_path, *command, "--detector=none")
     content = json.loads((tmp_path / "poses" / "photo_poses.json").read_text())
     assert len(content["people"][0]["joints3d_mm"]) == len(content["joint_names"]) == 17
