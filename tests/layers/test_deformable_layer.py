@@ -127,13 +127,35 @@ def test_some_steps_learn_a_shift(rng):
     assert abs(float(tf.reduce_mean(offsets[..., 1])) - 1) < 0.3
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
-def test_precision_policies(policy, rng):
-    full, images = _layer(rng), _images(rng)
-    layer = DeformableConv2D(4, jit_compile=False, dtype=policy)
+def _with_gradients(layer, images):
+    """The outputs, and the gradients of a smooth function of them for images and weights."""
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = layer(images)
+        value = tf.reduce_sum(tf.sin(tf.cast(outputs, tf.float32)))
+    return outputs, tape.gradient(value, [images, *layer.trainable_variables])
+
+
+@pytest.mark.parametrize(
+    ("policy", "options"),
+    [
+        ("mixed_bfloat16", {}),
+        ("mixed_float16", {}),
+        ("float64", {}),
+        # a small kernel compiles faster
+        ("mixed_bfloat16", {"jit_compile": True, "kernel_size": (1, 2), "padding": (0, 1)}),
+        ("mixed_float16", {"jit_compile": True, "kernel_size": (1, 2), "padding": (0, 1)}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else ",".join(value) or "plain",
+)
+def test_precision_policies(policy, options, rng):
+    window = {key: value for key, value in options.items() if key != "jit_compile"}
+    full, images = _layer(rng, **window), _images(rng)
+    layer = DeformableConv2D(4, **{"jit_compile": False, "dtype": policy, **options})
     layer.build(images.shape)
     layer.set_weights([weight.numpy() for weight in full.weights])
-    outputs, expected = layer(images), full(images)
+    outputs, gradients = _with_gradients(layer, images)
+    expected, expected_gradients = _with_gradients(full, images)
     assert outputs.dtype == {"mixed_bfloat16": tf.bfloat16, "mixed_float16": tf.float16}.get(
         policy, tf.float64
     )
@@ -144,6 +166,10 @@ def test_precision_policies(policy, rng):
     scale = float(tf.reduce_max(tf.abs(expected)))
     tolerance = {"mixed_bfloat16": 2**-5, "mixed_float16": 2**-8}.get(policy, 1e-6)
     np.testing.assert_allclose(tf.cast(outputs, tf.float32), expected, atol=scale * tolerance)
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        # A sample that rounding moves over a pixel's edge has another slope: the rest must agree.
+        error = np.linalg.norm(tf.cast(gradient, tf.float32) - wanted) / np.linalg.norm(wanted)
+        assert error < 8 * tolerance
 
 
 def test_config_builds_the_same_layer(rng):

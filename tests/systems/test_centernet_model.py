@@ -91,6 +91,30 @@ def test_training_changes_every_variable(network, rng):
         assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
 
 
+@pytest.mark.parametrize("is_compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_deformable_network_trains(is_compiled, rng):
+    """One step: every weight gets a gradient, also those that say where to sample."""
+    tf.keras.utils.set_random_seed(0)
+    model = build_model(Config(head_width=8, compile_deformable=is_compiled))
+    for layer in model.layers:
+        if isinstance(layer, DeformableConv2D):  # not at whole pixels, where it begins
+            layer.conv_offset_mask.bias.assign(rng.uniform(-0.6, 0.6, 27))
+    optimizer = tf.keras.optimizers.SGD(1e-3)
+    before = [tf.identity(variable) for variable in model.trainable_variables]
+    with tf.GradientTape() as tape:
+        outputs = model(_inputs(rng, 2), training=True)
+        shapes = [value.shape for value in outputs.values()]
+        weights = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+        pairs = zip(outputs.values(), weights, strict=True)
+        loss = tf.add_n([tf.reduce_sum(value * weight) for value, weight in pairs])
+    gradients = tape.gradient(loss, model.trainable_variables)
+    for gradient, variable in zip(gradients, model.trainable_variables, strict=True):
+        assert np.isfinite(gradient).all() and np.any(gradient), variable.name
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    for old, variable in zip(before, model.trainable_variables, strict=True):
+        assert np.any(old != tf.convert_to_tensor(variable)), variable.name
+
+
 def test_weights_file_round_trip(network, rng, tmp_path):
     model, config = network
     save_weights(model, tmp_path / "model.weights.h5")
