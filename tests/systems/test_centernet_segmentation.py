@@ -68,6 +68,17 @@ def test_empty_batch(rng, taps):
     assert [g.shape for g in gradients] == [features.shape, filters.shape]
 
 
+@pytest.mark.parametrize("taps", [1, 9])
+def test_empty_batch_of_unknown_sizes(rng, taps):
+    features, filters = _example(rng, taps, 0)
+    signature = [
+        tf.TensorSpec([None, None, None, features.shape[3]]),
+        tf.TensorSpec([None, None, filters.shape[2]]),
+    ]
+    compiled = tf.function(conditional_convolution, input_signature=signature, autograph=False)
+    assert compiled(features, filters).shape == (0, 5, 6, 7)
+
+
 def test_filters_have_one_or_nine_taps(rng):
     features, _ = _example(rng, 1)
     with pytest.raises(ValueError, match=r"8 numbers for 4 channels.*4 \(1x1\) or 36 \(3x3\)"):

@@ -47,9 +47,9 @@ def conditional_convolution(features, filters):
     # One ordinary convolution per image: five times faster, with gradients, than sums of shifts.
     masks = tf.map_fn(
         lambda one: tf.nn.conv2d(one[0][tf.newaxis], one[1], 1, "SAME")[0],
-        (features, kernels),
+        (_at_least_one(features), _at_least_one(kernels)),
         fn_output_signature=features.dtype,
-    )
+    )[:batch]
     masks = tf.reshape(masks, tf.concat([tf.shape(features)[:3], [n_filters]], axis=0))
     return tf.transpose(masks, [0, 3, 1, 2])
 
@@ -79,6 +79,12 @@ def inside_boxes(mask_logits, boxes, factor=BOX_FACTOR):
     is_column = _is_within(center[..., 0], half[..., 0], width)
     is_row = _is_within(center[..., 1], half[..., 1], height)
     return (mask_logits > 0) & is_row[..., tf.newaxis] & is_column[..., tf.newaxis, :]
+
+
+def _at_least_one(values):
+    """Adds an example of zeros to none: results of unknown size cannot be stacked from nothing."""
+    n_missing = tf.maximum(1 - tf.shape(values)[0], 0)
+    return tf.pad(values, [[0, n_missing], *[[0, 0]] * (values.shape.rank - 1)])
 
 
 def _correlated(features, filters):
