@@ -11,14 +11,13 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from metrabs_like.cli import result_files, systems
+from metrabs_like.cli import result_files
 from metrabs_like.cli.models import TrainedModel
-from metrabs_like.data import coco_json
+from metrabs_like.data import coco_json, whole_images
 from metrabs_like.data.dataset_info import DatasetInfo, write_json_atomically
 from metrabs_like.data.pipeline import damage_named
-from metrabs_like.metrics import coco_ap
+from metrabs_like.metrics import coco_ap, coco_content
 from metrabs_like.metrics.accumulate import MetricSums
-from metrabs_like.metrics.coco_content import detections_of_batch, images_of_batch
 from metrabs_like.skeletons import COCO_17
 from metrabs_like.viz.contact_sheet import squared, tile_pictures
 
@@ -60,8 +59,10 @@ def run(trained: TrainedModel, values: flags.FlagValues, output_dir: str) -> Non
       ValueError: for a data set that is damaged or does not fit.
     """
     scales = parse_scales(values.test_scales)
-    info = DatasetInfo.load(values.dataset)
-    datasets = [_dataset(trained, values, info.evaluation_kind, scale) for scale in scales]
+    keeps = _keeps_resolution(trained, values)
+    # images of one size are measured together, of several scales only one by one
+    batch_size = 1 if keeps and len(scales) > 1 else values.batch_size
+    datasets = [_images(trained, values.dataset, batch_size, keeps, scale) for scale in scales]
     with damage_named([values.dataset]):
         measured = measure(trained, datasets, values.flip_test, values.n_pictures)
     content = {
@@ -128,8 +129,8 @@ def measure(trained: TrainedModel, datasets, flip_test: bool, n_pictures: int) -
         decoded, targets = find(batches)
         sums.add(system.evaluate(decoded, targets, config))
         truth = targets["kp2d"]
-        images += images_of_batch(truth)
-        detections |= detections_of_batch(truth["image_id"], decoded)
+        images += coco_content.images_of_batch(truth)
+        detections |= coco_content.detections_of_batch(truth["image_id"], decoded)
         for index in range(min(n_pictures - len(pictures), len(truth["image_id"]))):
             pictures.append(_drawn(trained, batches[0], decoded, index))
     metrics = _average_precision(images, detections, config.joints) | sums.result()
@@ -145,32 +146,38 @@ def _average_precision(images, detections, joints):
     return coco_ap.evaluate_people(images, detections, joints)
 
 
-def make_validation(trained: TrainedModel, folder: str, kind: str):
+def make_validation(trained: TrainedModel, folder: str):
     """Makes the function that training calls now and then.
 
     Args:
       trained: the model.
       folder: a prepared data set.
-      kind: of its annotations.
 
     Returns:
       Function without arguments to a dict of numbers, JSON values.
+
+    Raises:
+      ValueError: for a data set that is damaged or does not fit.
     """
-    dataset = trained.eval_dataset(folder, kind, _VALIDATION_BATCH)
+    keeps = trained.pipeline.keep_resolution
+    dataset = _images(trained, folder, _VALIDATION_BATCH, keeps)
     return lambda: measure(trained, [dataset], flip_test=False, n_pictures=0).metrics
 
 
-def _dataset(trained, values, kind, scale):
-    """The images at an input of another size."""
-    keeps = _keeps_resolution(trained, values)
-    # images of one size are measured together, of several scales only one by one
-    one_by_one = keeps and len(values.test_scales) > 1
-    return systems.PIPELINES[trained.system_name].make_eval_dataset(
-        values.dataset,
-        kind,
-        dataclasses.replace(trained.pipeline, keep_resolution=keeps),
+def _images(trained, folder, batch_size, keeps, scale=1.0):
+    """The images of a data set, and all that is said of the people in them.
+
+    Masks are not measured, so that a set without them does for a network that draws them.
+    """
+    info = DatasetInfo.load(folder)
+    kinds = whole_images.KINDS
+    pipeline = dataclasses.replace(trained.pipeline, keep_resolution=keeps, with_masks=False)
+    return whole_images.make_eval_dataset(
+        folder,
+        next((kind for kind in kinds if info.n_usable(kind)), info.evaluation_kind),
+        pipeline,
         skeleton=trained.config.joints,
-        batch_size=1 if one_by_one else values.batch_size,
+        batch_size=batch_size,
         scale=scale,
     )
 
@@ -203,6 +210,7 @@ def _protocol(trained, values, scales):
         "ap": "COCO's, by pycocotools: mean over overlaps 0.50, 0.55, ..., 0.95",
         "box_overlap": "intersection over union; crowds ignored; 100 detections an image",
         "keypoint_overlap": "OKS, coco_17 only, COCO's sigmas; people with a labelled joint",
+        "area": f"as annotated; elsewhere (rendered people) {coco_content.AREA_OF_BOX} of the box",
         "input_side_px": None if keeps else trained.config.proc_side,
         "images": "whole, as large as they are" if keeps else "whole, fitted into the input",
         "flip_test": values.flip_test,

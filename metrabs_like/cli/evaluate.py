@@ -16,7 +16,6 @@ from absl import flags
 
 from metrabs_like.cli import app, models
 from metrabs_like.cli.evaluators import EVALUATORS
-from metrabs_like.data.dataset_info import DatasetInfo
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -36,10 +35,8 @@ def run(values: flags.FlagValues) -> None:
       ValueError: for a model or data set that is missing, damaged or does not fit.
     """
     app.require(values, "model", "dataset")
-    info = DatasetInfo.load(values.dataset)
     output_dir = _output_dir(values)
     trained = models.load(values.model)
-    trained.system.check_source(info.evaluation_kind, info, trained.config)
     EVALUATORS[trained.system_name].run(trained, values, output_dir)
 
 

@@ -2,7 +2,7 @@
 
 An evaluator is a module with `define_flags(values)`, its flags of the command `evaluate`;
 `run(trained, values, output_dir)`, which measures, prints and writes the report; and
-`make_validation(trained, folder, kind)`, what training does now and then.
+`make_validation(trained, folder)`, what training does now and then.
 """
 
 from types import ModuleType

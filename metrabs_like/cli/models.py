@@ -41,11 +41,6 @@ class TrainedModel:
         pipeline = systems.PIPELINES[self.system_name]
         return pipeline.config(**self.config.pipeline_fields())
 
-    def eval_dataset(self, folder: str, kind: str, batch_size: int) -> tf.data.Dataset:
-        """Returns a prepared data set's examples in the form that the system measures itself on."""
-        make = systems.PIPELINES[self.system_name].make_eval_dataset
-        return make(folder, kind, self.pipeline, skeleton=self.config.joints, batch_size=batch_size)
-
     def predictor(self):
         """Returns the network behind its image-level interface, a module that can be exported."""
         return self.system.make_predictor(self.model, self.config, self.pipeline)

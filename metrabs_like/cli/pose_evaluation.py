@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import flags
 
 from metrabs_like import units
-from metrabs_like.cli import baselines
+from metrabs_like.cli import baselines, systems
 from metrabs_like.cli.baselines import MeanPerson
 from metrabs_like.cli.models import TrainedModel
 from metrabs_like.data.dataset_info import DatasetInfo, write_json_atomically
@@ -62,8 +62,7 @@ def run(trained: TrainedModel, values: flags.FlagValues, output_dir: str) -> Non
     Raises:
       ValueError: for a data set that is damaged or does not fit.
     """
-    kind = DatasetInfo.load(values.dataset).evaluation_kind
-    dataset = trained.eval_dataset(values.dataset, kind, values.batch_size)
+    kind, dataset = _examples(trained, values.dataset, values.batch_size)
     source = _baseline_source(values, trained) if kind == "kp3d" else None
     mean_person = None
     with damage_named(filter(None, (values.dataset, source))):
@@ -130,24 +129,36 @@ class Measurement:
         return result
 
 
-def make_validation(trained: TrainedModel, folder: str, kind: str):
+def make_validation(trained: TrainedModel, folder: str):
     """Makes the function that training calls now and then.
 
     Args:
       trained: the model.
       folder: a prepared data set.
-      kind: of its annotations.
 
     Returns:
       Function without arguments to a dict of numbers, JSON values.
+
+    Raises:
+      ValueError: for a data set that is damaged or does not fit.
     """
-    dataset = trained.eval_dataset(folder, kind, _VALIDATION_BATCH)
+    kind, dataset = _examples(trained, folder, _VALIDATION_BATCH)
 
     def validate():
         measured, _ = measure(trained, dataset, kind, None)
         return scalars(measured.result())
 
     return validate
+
+
+def _examples(trained, folder, batch_size):
+    """Returns the kind of annotation to measure with, and the examples."""
+    info = DatasetInfo.load(folder)
+    kind = info.evaluation_kind
+    trained.system.check_source(kind, info, trained.config)
+    make = systems.PIPELINES[trained.system_name].make_eval_dataset
+    joints = trained.config.joints
+    return kind, make(folder, kind, trained.pipeline, skeleton=joints, batch_size=batch_size)
 
 
 def measure(

@@ -251,10 +251,7 @@ def _validation(run_, model, values, log):
     trained = models.TrainedModel(
         name=values.workdir, system_name=run_.system, config=run_.model, model=model, run=run_
     )
-    info = DatasetInfo.load(values.validation)
-    kind = info.evaluation_kind
-    run_.module.check_source(kind, info, run_.model)
-    measure = evaluators.EVALUATORS[run_.system].make_validation(trained, values.validation, kind)
+    measure = evaluators.EVALUATORS[run_.system].make_validation(trained, values.validation)
 
     def validate(step, logs):
         del logs

@@ -44,9 +44,9 @@ CROWDS = (
 )
 
 
-def prepare_crowds(folder, n_images, seed=0):
+def prepare_crowds(folder, n_images, *more):
     """Prepares crowds in this process; returns the folder as text."""
-    arguments = [f"--synthetic_n_images={n_images}", f"--synthetic_seed={seed}", *CROWDS]
+    arguments = [f"--synthetic_n_images={n_images}", *CROWDS, *more]
     assert prepare_data.main(["prepare_data", *arguments, f"--output_dir={folder}"]) == 0
     return str(folder)
 
@@ -102,8 +102,7 @@ def test_kinds_without_joints_in_the_image_are_refused(tmp_path, crowds, capsys)
 
 
 def test_start_from_another_detector(run, crowds, tmp_path, capsys):
-    more = (f"--init_from={run}", "--train_steps=1", "--centernet_nohm_hp")
-    more = (*more[:2], "--nocenternet_hm_hp")
+    more = (f"--init_from={run}", "--train_steps=1", "--nocenternet_hm_hp")
     assert run_train(tmp_path / "next", crowds, *more) == 0
     assert "layers copied" in capsys.readouterr().out
     assert "17 of 17 joints" in run_train_output(tmp_path / "other", crowds, run, capsys)
@@ -168,6 +167,20 @@ def test_evaluation(run, crowds, tmp_path, capsys):
     assert 0 <= content["metrics"]["box_ap50"] <= 1
     assert os.path.exists(tmp_path / "results.json")
     assert cv2.imread(str(tmp_path / "pictures.png")) is not None
+
+
+def test_masks_are_learned_and_people_without_them_measured(crowds, tmp_path, capsys):
+    masks = ("--centernet_segmentation=1x1", "--train_steps=1")
+    with_masks = prepare_crowds(tmp_path / "masks", 4, "--synthetic_with_masks")
+    workdir = tmp_path / "run"
+    more = (*masks, f"--validation={crowds}", "--validation_every=1")
+    assert run_train(workdir, with_masks, *more) == 0
+    assert "seg" in (workdir / "log.csv").read_text().splitlines()[0].split(",")
+    assert json.loads((workdir / "validation.jsonl").read_text())["step"] == 1
+    assert evaluate.main(["evaluate", f"--model={workdir}", f"--dataset={crowds}"]) == 0
+    capsys.readouterr()
+    assert run_train(tmp_path / "other", crowds, *masks) == 1
+    assert "has no masks, but segmentation='1x1'" in capsys.readouterr().err
 
 
 def test_export_and_predict_agree(run, photo, tmp_path):

@@ -7,6 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from metrabs_like.cli import demo_centernet, evaluate, prepare_data
 from metrabs_like.cli.estimators import DEFAULT_PRESETS
@@ -18,6 +20,8 @@ PRESET = DEFAULT_PRESETS["centernet"]
 FOLDER = pathlib.Path(centernet.__file__).parent / "presets" / PRESET
 MAX_BYTES = 6_000_000
 SEED = 7_000_003
+SIDE = centernet.load_preset(PRESET)[1].proc_side
+LARGER_SIDE = 192
 
 
 def test_weights_are_small_and_those_of_the_card():
@@ -43,33 +47,69 @@ def evaluated(crowds, folder, *arguments):
 
 
 @pytest.fixture(scope="module")
-def metrics(crowds, tmp_path_factory):
-    folder = evaluated(crowds, tmp_path_factory.mktemp("evaluated"))
-    return json.loads((folder / "evaluation.json").read_text())["metrics"]
+def evaluation(crowds, tmp_path_factory):
+    return evaluated(crowds, tmp_path_factory.mktemp("evaluated"))
+
+
+@pytest.fixture(scope="module")
+def metrics(evaluation):
+    return json.loads((evaluation / "evaluation.json").read_text())["metrics"]
+
+
+@pytest.mark.parametrize(("kind", "prefix"), [("bbox", "box_"), ("keypoints", "keypoint_")])
+def test_the_official_tool_reads_the_same_numbers_from_the_files(evaluation, metrics, kind, prefix):
+    truth = COCO(str(evaluation / "ground_truth.json"))
+    tool = COCOeval(truth, truth.loadRes(str(evaluation / "results.json")), kind)
+    tool.evaluate()
+    tool.accumulate()
+    tool.summarize()
+    ours = [metrics[f"{prefix}ap"], metrics[f"{prefix}ap50"], metrics[f"{prefix}ap75"]]
+    assert 0.05 < ours[0] < ours[1]
+    np.testing.assert_allclose(ours, tool.stats[:3], rtol=1e-6)
+
+
+def compared(people, found):
+    """Overlaps of people of `detect` with those most alike in `found`; differences of scores."""
+    overlaps = pairwise_iou(people["boxes"].to_tensor(), found[np.newaxis, :, :4])[0].numpy()
+    scores = found[np.argmax(overlaps, axis=1), 4]
+    return np.max(overlaps, axis=1), np.abs(people["scores"][0] - scores)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "input_side"),
-    [(["--keep_resolution"], 0), (["--test_scales=1.5"], 192)],
+    ("arguments", "options"),
+    [
+        (["--keep_resolution"], [{"input_side": 0}]),
+        (["--test_scales=1.5"], [{"input_side": LARGER_SIDE}]),
+        (["--test_scales=1,1.5"], [{"input_side": SIDE}, {"input_side": LARGER_SIDE}]),
+        (["--flip_test"], [{"detector_flip_aug": True}]),
+    ],
 )
-def test_evaluation_at_other_sizes_finds_whom_detect_finds(crowds, tmp_path, arguments, input_side):
-    """Images of 160 px at inputs of 192 px; that of training has 128 px."""
+def test_evaluation_finds_whom_detect_finds(crowds, tmp_path, arguments, options):
+    """At other sizes, at several, and with the mirrored image."""
     folder = evaluated(crowds, tmp_path, *arguments)
-    found = {}
+    rows = {}
     for row in json.loads((folder / "results.json").read_text()):
-        found.setdefault(row["image_id"], []).append(row["bbox"])
+        rows.setdefault(row["image_id"], []).append((*row["bbox"], row["score"]))
     predictor = centernet.make_predictor(*centernet.load_preset(PRESET))
     config = SyntheticConfig(seed=SEED, **demo_centernet.CROWDS)
-    n_found = n_right_or_below = 0
+    n_right_or_below, differences, plain_differences = 0, [], []
     for index in range(8):
         record = generate_image(config, index)
         image = tf.io.decode_jpeg(record.image_bytes)[tf.newaxis]
-        boxes = predictor.detect(image, input_side=input_side, detector_threshold=0.4)["boxes"]
-        overlaps = pairwise_iou(boxes.to_tensor(), np.float32([found[record.image_id]]))[0]
-        assert np.all(np.max(overlaps, axis=1) > 0.8)
-        n_found += overlaps.shape[0]
-        n_right_or_below += np.sum(np.any(boxes[0][:, :2] + boxes[0][:, 2:] > 130, axis=1))
-    assert n_found > 8 and n_right_or_below > 0
+        found = np.float32(rows[record.image_id])
+        for option in options:
+            people = predictor.detect(image, detector_threshold=0.4, **option)
+            overlaps, more = compared(people, found)
+            assert np.all(overlaps > 0.8)
+            differences += more.tolist()
+            far = people["boxes"][0][:, :2] + people["boxes"][0][:, 2:] > 130
+            n_right_or_below += np.sum(np.any(far, axis=1))
+        if len(options) == 1:
+            plain = predictor.detect(image, detector_threshold=0.4)
+            plain_differences += compared(plain, found)[1].tolist()
+    assert len(differences) > 8 and n_right_or_below > 0
+    if len(options) == 1:  # those of several scales are merged, their scores are changed
+        assert np.mean(differences) < 0.5 * np.mean(plain_differences)
 
 
 def test_finds_most_people_of_rendered_crowds(metrics):

@@ -52,8 +52,8 @@ def prepare(batch, config, seed):
 
     Returns:
       (inputs, targets): `image` float32 `[B, S, S, 3]` and `input_from_image` `[B, 3, 3]`;
-      `{"kp2d": dict}` with what `encode_targets` gives, with segmentation `seg` uint8
-      `[B, N, h, w]`, and the people themselves (`boxes`, `joints2d`, `joint_validity`,
+      `{"kp2d": dict}` with what `encode_targets` gives, of a batch with masks `seg`
+      uint8 `[B, N, h, w]`, and the people themselves (`boxes`, `joints2d`, `joint_validity`,
       `person_validity`, px of the image) and how the image was placed (`center`, `scale`,
       `angle_degrees`, `is_mirrored`, `image_size`, in evaluation `image_id`). Images that are not
       shown in the size of training (`input_size` is there: evaluation with `keep_resolution` or at
@@ -74,7 +74,7 @@ def prepare(batch, config, seed):
     targets = {name: people[name] for name in _TRUTH if name in people}
     if _is_fixed(people):
         encoded = encode_targets(people, config)
-        if config.n_seg_weights:
+        if "masks" in people:
             map_size = (config.map_side, config.map_side)
             encoded["seg"] = encode_masks(people, encoded, map_size)
         targets |= encoded
