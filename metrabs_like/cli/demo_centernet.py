@@ -19,7 +19,7 @@ from metrabs_like.cli.demo_steps import Clock, print_files, run_command
 from metrabs_like.data.synthetic import SyntheticConfig, generate_shard
 
 _HELD_OUT_SEED = 1_000_003
-_RENDERED_SEED = 2_000_003
+_RENDERED_SEED = 2_000_005
 CROWDS = {
     "image_side": 160,
     "min_people": 1,
@@ -32,8 +32,8 @@ CROWDS = {
     "occluder_fraction": 0.05,
 }
 """The people of the demo: a short training learns from some that mostly face the camera."""
-PROMISED = {"box_ap50": 0.6, "keypoint_ap": 0.23}
-"""Least numbers on held-out crowds; 0.85 and 0.256 were measured, trainings differ a little."""
+PROMISED = {"box_ap50": 0.6, "keypoint_ap": 0.25}
+"""Least numbers on held-out crowds; 0.85 and 0.277 were measured, trainings differ a little."""
 
 
 def define_flags(values: flags.FlagValues) -> None:

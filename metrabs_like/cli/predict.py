@@ -123,7 +123,8 @@ def _predict_people(values, model, image, boxes, camera, content, stem):
         )
     del camera
     people = _found(values, model, image)
-    print(f"{len(people.boxes)} people")
+    n = len(people.boxes)
+    print("1 person" if n == 1 else f"{n} people")
     content |= predicted_people.report(people)
     return predicted_people.write(stem, content, image, people, values.joint_threshold)
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from metrabs_like.cli import demo_centernet, evaluate, prepare_data
+from metrabs_like.cli import app, demo_centernet, evaluate, prepare_data, train
 from metrabs_like.cli.estimators import DEFAULT_PRESETS
 from metrabs_like.data.synthetic import SyntheticConfig, generate_image
 from metrabs_like.geometry.boxes import pairwise_iou
@@ -18,6 +18,7 @@ from metrabs_like.systems import centernet
 
 PRESET = DEFAULT_PRESETS["centernet"]
 FOLDER = pathlib.Path(centernet.__file__).parent / "presets" / PRESET
+ROOT = pathlib.Path(__file__).parents[2]
 MAX_BYTES = 6_000_000
 SEED = 7_000_003
 SIDE = centernet.load_preset(PRESET)[1].proc_side
@@ -28,6 +29,13 @@ def test_weights_are_small_and_those_of_the_card():
     weights = (FOLDER / "model.weights.h5").read_bytes()
     assert len(weights) <= MAX_BYTES
     assert hashlib.sha256(weights).hexdigest() in (FOLDER / "MODEL_CARD.md").read_text()
+
+
+def test_the_flagfile_makes_its_network(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    path = f"flags/centernet/{PRESET}.flags"
+    run = train.build_run(app.parse(train.define_flags, ["train", f"--flagfile={path}"]))
+    assert run.model == centernet.load_preset(PRESET)[1]
 
 
 @pytest.fixture(scope="module")
