@@ -37,7 +37,21 @@ def run(values: flags.FlagValues) -> None:
     app.require(values, "model", "dataset")
     output_dir = _output_dir(values)
     trained = models.load(values.model)
+    _check_flags_are_read(values, trained)
     EVALUATORS[trained.system_name].run(trained, values, output_dir)
+
+
+def _check_flags_are_read(values, trained):
+    """Refuses settings for models of another system."""
+    for system, evaluator in EVALUATORS.items():
+        of_system = flags.FlagValues()
+        evaluator.define_flags(of_system)
+        for name in of_system if system != trained.system_name else ():
+            if values[name].value != values[name].default:
+                raise ValueError(
+                    f"--{name} is for models of the system {system!r}, and {values.model} is of "
+                    f"{trained.system_name!r}: leave it out"
+                )
 
 
 def _output_dir(values):

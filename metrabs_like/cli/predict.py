@@ -29,6 +29,7 @@ from metrabs_like.cli import (
 from metrabs_like.cli.predicted_poses import DEFAULT_FOV_DEGREES
 
 NO_DETECTOR = "none"
+_POSE_FLAGS = ("boxes", "intrinsics", "fov_degrees", "skeleton", "num_aug", "detector")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -116,12 +117,13 @@ def run(values: flags.FlagValues) -> None:
 
 def _predict_people(values, model, image, boxes, camera, content, stem):
     """Finds people; boxes and camera are of no use here."""
-    if boxes is not None:
-        raise ValueError(
-            f"--boxes={values.boxes}: the model finds boxes itself; leave the flag out, or name "
-            "a pose model in --model"
-        )
-    del camera
+    del boxes, camera
+    for name in _POSE_FLAGS:
+        if values[name].value != values[name].default:
+            raise ValueError(
+                f"--{name} is for pose models, and {content['model']} finds people in the image "
+                "itself; leave the flag out, or name a pose model in --model"
+            )
     people = _found(values, model, image)
     n = len(people.boxes)
     print("1 person" if n == 1 else f"{n} people")

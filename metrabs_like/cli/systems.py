@@ -1,6 +1,7 @@
 """The systems that the commands know: one literal dict, the only place that names them."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable
 from types import ModuleType
@@ -72,19 +73,24 @@ def fields_of_model(name: str) -> tuple[str, ...]:
 def of_preset(preset: str) -> str:
     """Returns the system that a preset, shipped or a folder, belongs to.
 
-    A preset that no system knows is the first one's: its loading tells what is wrong.
+    A folder belongs to the system that knows most fields of its config, so that one wrong field is
+    told by the right system; without any it is the first one's, whose loading tells what is wrong.
     """
     for name, module in SYSTEMS.items():
-        if preset in module.preset_names() or _is_config_of(module, preset):
+        if preset in module.preset_names():
             return name
-    return next(iter(SYSTEMS))
+    fields = _config_fields(preset)
+    return max(SYSTEMS, key=lambda name: len(fields & _config_fields_of(SYSTEMS[name])))
 
 
-def _is_config_of(module, folder):
-    """Whether the config of a preset's folder is one of the system."""
+def _config_fields_of(module):
+    return {field.name for field in dataclasses.fields(module.Config)}
+
+
+def _config_fields(folder):
+    """The fields of the config in a preset's folder; none if it cannot be read."""
     try:
         with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
-            module.Config.from_json(file.read())
+            return set(json.load(file))
     except (OSError, ValueError, TypeError):
-        return False
-    return True
+        return set()

@@ -3,6 +3,30 @@
 import dataclasses
 import json
 
+_TYPES = {
+    bool: (bool, "true or false"),
+    int: (int, "an integer"),
+    float: ((int, float), "a number"),
+    str: (str, "a text"),
+}
+
+
+def check_types(config):
+    """Refuses values of fields that are not of the type they are declared with.
+
+    Args:
+      config: dataclass; fields of other types than bool, int, float and str are not looked at.
+
+    Raises:
+      ValueError: naming the field, its value and what it must be.
+    """
+    for field in dataclasses.fields(config):
+        allowed, words = _TYPES.get(field.type, (object, ""))
+        value = getattr(config, field.name)
+        is_bool_for_number = isinstance(value, bool) and field.type in (int, float)
+        if not isinstance(value, allowed) or is_bool_for_number:
+            raise ValueError(f"{field.name}={value!r}: must be {words}")
+
 
 class JsonConfig:
     """Mixin for config dataclasses: to a JSON object and back."""

@@ -216,8 +216,10 @@ def test_boxes_for_poses_come_from_the_detector(run, photo, tmp_path, capsys):
 
 def test_what_does_not_fit_is_named(run, photo, tmp_path, capsys):
     options = [f"--image={photo}", f"--output_dir={tmp_path}"]
-    assert predict.main(["predict", *options, f"--model={run}", "--boxes=1,2,30,40"]) == 1
-    assert "the model finds boxes itself" in capsys.readouterr().err
+    for flag in ("--boxes=1,2,30,40", "--skeleton=smpl_24", "--fov_degrees=50", "--num_aug=1"):
+        assert predict.main(["predict", *options, f"--model={run}", flag]) == 1
+        name = flag.split("=")[0]
+        assert f"{name} is for pose models, and {run} finds people" in capsys.readouterr().err
     assert predict.main(["predict", *options, "--detector=synthetic_long"]) == 1
     assert "--detector=synthetic_long finds no people" in capsys.readouterr().err
     assert predict.main(["predict", *options, f"--model={run}", "--input_side=50"]) == 1

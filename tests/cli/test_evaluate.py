@@ -155,6 +155,8 @@ def test_damaged_run_is_named(damage, message, own_run, held_out, tmp_path, caps
         (["--dataset=OUT/none"], "OUT/none"),
         (["--baseline_dataset=OUT/none", "--output_dir=OUT"], "OUT/none"),
         (["--output_dir=OUT/file/below"], "cannot be written"),
+        (["--flip_test"], "--flip_test is for models of the system 'centernet', and"),
+        (["--test_scales=1,2"], "--test_scales is for models of the system 'centernet', and"),
     ],
 )
 def test_bad_input_is_named(arguments, message, finished_run, held_out, tmp_path, capsys):

@@ -13,8 +13,10 @@ def _state(config, *, n_aggregations=3):
     state = {"base.level5.root.conv.weight": np.zeros([1, 1, 1, 1])}
     for i in range(n_aggregations):
         state[f"dla_up.ida_{i}.up_1.weight"] = np.zeros([1, 1, 4, 4])
+    for i in range(1, n_aggregations):
+        state[f"ida_up.up_{i}.weight"] = np.zeros([1, 1, 4, 4])
     if config.deformable:
-        state["ida_up.proj_1.conv.conv_offset_mask.bias"] = np.zeros(27)
+        state["dla_up.ida_0.proj_1.conv.conv_offset_mask.bias"] = np.zeros(27)
     for name, channels in config.heads.items():
         if config.head_width:
             state[f"{name}.0.weight"] = np.zeros([config.head_width, 64, 3, 3])
@@ -66,6 +68,43 @@ def test_a_missing_entry_is_named_alone(config):
         assert str(error.value) == (
             f"my.pth does not fit: 1 missing entries: {name}; give a checkpoint of this network"
         )
+
+
+@pytest.fixture(scope="module")
+def published():
+    """A network of the published size but for its heads, and entries that fit it."""
+    model = build_model(Config(head_width=8))
+    entries = torch_names.torch_entries(model)
+    return model, {
+        name: np.broadcast_to(np.float32(0), entry.shape) for name, entry in entries.items()
+    }
+
+
+@pytest.mark.parametrize("part", ["dla_up.ida_2.", "dla_up.", "ida_up."])
+def test_a_missing_part_is_named_entry_by_entry(part, published):
+    model, state = published
+    rest = {key: array for key, array in state.items() if not key.startswith(part)}
+    assert checkpoint.config_of(rest) == Config(head_width=8)
+    with pytest.raises(ValueError) as error:
+        torch_names.load_state(model, rest, source="my.pth")
+    missing = [name for name in state if name.startswith(part)]
+    assert f"{len(missing)} missing entries: {', '.join(missing)};" in str(error.value)
+
+
+def test_without_any_up_sampling_the_published_network_is_meant(published):
+    _, state = published
+    rest = {key: array for key, array in state.items() if "_up." not in key}
+    assert checkpoint.config_of(rest) == Config(head_width=8, deformable=False)
+
+
+def test_entries_that_are_not_finite_are_named(published):
+    model, state = published
+    broken = {
+        "hm.2.bias": np.float32([np.nan]),
+        "base.level0.0.weight": state["base.level0.0.weight"] + np.inf,
+    }
+    with pytest.raises(ValueError, match="2 entries with NaN or infinity: .*hm.2.bias"):
+        torch_names.load_state(model, {**state, **broken})
 
 
 @pytest.mark.parametrize("head", Config().heads)

@@ -78,3 +78,19 @@ def test_nobody_is_found_outside_long_photographs(predictor, size, input_side, r
     assert boxes.row_lengths()[0] >= (input_side == 0)  # fitted, the picture is 2 px wide
     assert found["masks"].shape[2:] == size
     assert found["masks"].row_lengths() == boxes.row_lengths()
+
+
+def test_a_network_gone_wrong_finds_nobody_and_is_measured(rng):
+    """Infinite sizes of boxes: `detect` drops these people, evaluation counts them as not found."""
+    tf.keras.utils.set_random_seed(5)
+    model = centernet.build_model(CONFIG)
+    model.get_layer("wh.2").bias.assign([np.inf, 8.0])
+    batch = centernet_batches.make_batch(rng, 2, CONFIG)
+    decoded, targets = centernet.evaluation_finder(model, CONFIG)((batch,))
+    for name in ("boxes", "scores", "joints2d", "joint_scores"):
+        np.testing.assert_array_equal(decoded[name], np.zeros(decoded[name].shape), err_msg=name)
+    recall, n_people = centernet.evaluate(decoded, targets, CONFIG)["recall_at_50_iou"]
+    assert recall == 0 and n_people > 0
+    predictor = centernet.make_predictor(model, CONFIG)
+    found = predictor.detect(np.zeros((1, 64, 64, 3), np.uint8), detector_threshold=0.0)
+    assert found["boxes"].row_lengths() == 0

@@ -8,6 +8,7 @@ from metrabs_like.systems.centernet.config import MAX_STRIDE, Config
 from metrabs_like.systems.centernet.model import build_model
 
 _REQUIRED_HEADS = ("hm", "wh", "hps")
+_PUBLISHED_AGGREGATIONS = 3
 _OPTIONAL_HEADS = ("reg", "hm_hp", "hp_offset", "seg_feat", "seg")
 
 
@@ -111,8 +112,9 @@ def _head_width(state, heads):
 
 def _n_aggregations(state):
     """The number of steps of the up-sampling, each of which halves the stride."""
-    steps = [re.match(r"dla_up\.ida_(\d)\.", name) for name in state]
-    return max((int(step[1]) + 1 for step in steps if step), default=0)
+    # Both parts tell it: where one lacks entries, these must be found missing.
+    steps = [re.match(r"(?:dla_up\.ida_|ida_up\.[a-z]+_)(\d)\.", name) for name in state]
+    return max((int(step[1]) + 1 for step in steps if step), default=_PUBLISHED_AGGREGATIONS)
 
 
 def _segmentation(heads, source):

@@ -10,7 +10,7 @@ import math
 
 from metrabs_like import skeletons
 from metrabs_like.geometry.tracing import TracedByValue
-from metrabs_like.training.json_config import JsonConfig
+from metrabs_like.training.json_config import JsonConfig, check_types
 
 BACKBONES = ("dla34", "resnet18", "tiny")
 SEGMENTATIONS = ("none", "1x1", "3x3")
@@ -41,16 +41,17 @@ class Config(TracedByValue, JsonConfig):
     Attributes:
       backbone: "dla34", "resnet18" (with up-convolutions) or "tiny" (ours, for tests and demos).
       deformable: whether DLA-34's up-sampling convolutions are deformable; without, the network
-        consists of plain convolutions and can leave TensorFlow.
+        consists of plain convolutions and can leave TensorFlow. Other backbones have none.
       compile_deformable: whether XLA compiles the deformable convolutions, about a second each for
-        every new image size; without, they are slower and need ten times the memory, but images
-        of many sizes start at once.
+        every new image size; without, they are slower and need about twice the memory, but
+        images of many sizes start at once (ours).
       skeleton: joint set of the people.
       proc_side: side of the square input of training, px, a multiple of 32. Images of other sizes
         are an ordinary input of the trained network.
       down_ratio: input pixels per cell of the map: 2, 4, 8 or 16.
       head_width: channels of the 3x3 convolution of each head, 0 for heads of one 1x1 convolution.
-      width: factor on the channels of the tiny backbone and of resnet18's up-sampling (ours).
+      width: factor on the channels of the tiny backbone and of resnet18's up-sampling (ours);
+        dla34 does not read it.
       weights: "" (random) or a PyTorch file with DLA-34's ImageNet weights.
       max_objects: people of an image that are trained on, in the order of annotation.
       reg_offset: whether a head tells the part of a centre below one cell.
@@ -64,7 +65,7 @@ class Config(TracedByValue, JsonConfig):
       seg_channels: channels of the features that the predicted convolution reads.
       seg_loss: loss of the masks: "lovasz" (the released one, of all masks together) or "dice" (of
         each mask).
-      regression_loss: "l1", or "sl1" (smooth).
+      regression_loss: "l1", or "sl1" (smooth): of boxes and offsets; that of joints stays L1.
       hm_weight: weight of the centres' loss.
       wh_weight: weight of the boxes' loss.
       off_weight: weight of the offsets' losses, of centres and joints.
@@ -72,7 +73,7 @@ class Config(TracedByValue, JsonConfig):
       hm_hp_weight: weight of the joint heat maps' loss.
       seg_weight: weight of the masks' loss.
       top_k: people and, per joint, joint candidates that are decoded.
-      joint_threshold: candidates of a lower score do not move a joint.
+      joint_threshold: only candidates of a higher score move a joint.
       photometric: whether training images get the colour augmentation.
 
     Raises:
@@ -110,6 +111,7 @@ class Config(TracedByValue, JsonConfig):
     photometric: bool = True
 
     def __post_init__(self):
+        check_types(self)
         self._check_choices()
         self._check_numbers()
         _ = self.joints  # an unknown skeleton fails here, with the message of the lookup
@@ -136,7 +138,7 @@ class Config(TracedByValue, JsonConfig):
     def _check_numbers(self):
         for field, minimum in _INTEGERS.items():
             value = getattr(self, field)
-            if not isinstance(value, int) or value < minimum:
+            if value < minimum:
                 raise ValueError(f"{field}={value!r}: must be an integer >= {minimum}")
         if self.proc_side % MAX_STRIDE:
             raise ValueError(f"proc_side={self.proc_side}: must be a multiple of {MAX_STRIDE}")

@@ -45,7 +45,7 @@ def decode_people(outputs, *, top_k=100, joint_threshold=JOINT_THRESHOLD):
       outputs: dict of float maps `[B, H, W, C]`, see `activated`: `hm` (C classes), `wh` (2), `hps`
         (2 J); optionally `reg` (2), `hm_hp` (J), `hp_offset` (2), `seg_feat` and `seg`.
       top_k: K, number of people of an image, and of candidates of a joint.
-      joint_threshold: least score of candidates.
+      joint_threshold: candidates must have a higher score.
 
     Returns:
       Dict: `boxes` `[B, K, 4]`, `scores` `[B, K]` (descending), `joints2d` `[B, K, J, 2]`,

@@ -72,7 +72,8 @@ def evaluation_finder(model, config, *, flip_test=False):
     Returns:
       Function of a tuple of batches of `data.whole_images`, of the same images at inputs of
       different size, to (the dict of `decode`, the targets of `prepare`). People of several scales
-      are merged by soft-NMS (`test_time.merge_scales`). Traceable.
+      are merged by soft-NMS (`test_time.merge_scales`). Whose numbers are not finite, as a broken
+      network's, is left without a box and a score: nobody. Traceable.
     """
     find = people_finder(model, config)
 
@@ -83,6 +84,19 @@ def evaluation_finder(model, config, *, flip_test=False):
             for inputs, _ in prepared
         ]
         people = found[0] if len(found) == 1 else merge_scales(found, max_people=config.top_k)
-        return with_sizes(people), prepared[0][1]
+        return _without_broken(with_sizes(people)), prepared[0][1]
 
     return find_in
+
+
+def _without_broken(people):
+    """Empties the people `[B, K, ...]` whose numbers are not finite."""
+    names = ("boxes", "scores", "joints2d", "joint_scores")
+    is_whole = tf.ones_like(people["scores"], tf.bool)
+    for name in names:
+        inner_axes = list(range(2, people[name].shape.rank))
+        is_whole &= tf.reduce_all(tf.math.is_finite(people[name]), axis=inner_axes)
+    for name in names:
+        inner = (tf.newaxis,) * (people[name].shape.rank - 2)
+        people = people | {name: tf.where(is_whole[(..., *inner)], people[name], 0.0)}
+    return people

@@ -148,8 +148,8 @@ def load_state(model, state, *, prefix="", source="the checkpoint"):
       `LoadReport`.
 
     Raises:
-      ValueError: naming entries that are missing, that the model does not have, or that have
-        another shape. The model is then as before.
+      ValueError: naming entries that are missing, that the model does not have, that have
+        another shape or numbers that are not finite. The model is then as before.
     """
     entries = torch_entries(model, prefix)
     dead, classifier, counters, extra = [], [], [], []
@@ -170,7 +170,8 @@ def load_state(model, state, *, prefix="", source="the checkpoint"):
         for name, entry in entries.items()
         if name in state and tuple(np.shape(state[name])) != entry.shape
     ]
-    _check(source, missing, extra, misshapen)
+    broken = [name for name in entries if name in state and not _is_finite(state[name])]
+    _check(source, missing, extra, misshapen, broken)
     for name, entry in entries.items():
         entry.variable.assign(entry.to_ours(np.asarray(state[name], np.float32)))
     return LoadReport(tuple(entries), tuple(counters), tuple(dead), tuple(classifier))
@@ -182,11 +183,16 @@ def _is_dead(name, entries):
     return bool(match) and f"{match[1]}.tree1.tree1.conv1.weight" in entries
 
 
-def _check(source, missing, extra, misshapen):
+def _is_finite(array):
+    return np.all(np.isfinite(np.asarray(array, np.float32)))
+
+
+def _check(source, missing, extra, misshapen, broken):
     problems = (
         ("missing entries", missing),
         ("entries that the network does not have", extra),
         ("entries of another shape", misshapen),
+        ("entries with NaN or infinity", broken),
     )
     found = [f"{len(names)} {text}: {', '.join(names)}" for text, names in problems if names]
     if found:

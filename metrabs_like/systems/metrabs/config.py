@@ -15,11 +15,10 @@ from metrabs_like.geometry.camera import CropGrid
 from metrabs_like.geometry.tracing import TracedByValue
 from metrabs_like.layers import BACKBONES
 from metrabs_like.losses.metric3d import Metric3DLossConfig
-from metrabs_like.training.json_config import JsonConfig
+from metrabs_like.training.json_config import JsonConfig, check_types
 
 _STRIDES = (8, 16, 32)
 _HEADS = ("fixed", "field")
-_INTEGERS = ("depth", "n_surface_points", "field_link_dim", "field_width", "field_frequencies")
 _FIELD_SIZES = (
     "n_surface_points",
     "field_link_dim",
@@ -114,6 +113,7 @@ class Config(TracedByValue, JsonConfig):
     photometric: bool = True
 
     def __post_init__(self):
+        check_types(self)
         self._check_choices()
         self._check_numbers()
         # an unknown skeleton or root joint fails here, with the message of the lookup
@@ -137,8 +137,6 @@ class Config(TracedByValue, JsonConfig):
             raise ValueError(f"head={self.head!r}: choose one of {', '.join(_HEADS)}")
 
     def _check_numbers(self):
-        for field in _INTEGERS:
-            _check_integer(field, getattr(self, field))
         if self.depth < 2:
             raise ValueError(f"depth={self.depth}: at least 2 depth bins are needed")
         for field in ("box_size_m", "width", "uncert_bias2", *_FIELD_SIZES):
@@ -204,12 +202,6 @@ def tiny_config():
         absloss_start_step=10,
         photometric=False,
     )
-
-
-def _check_integer(field, value):
-    """Refuses what is no whole number."""
-    if not isinstance(value, int):
-        raise ValueError(f"{field}={value!r}: must be an integer")
 
 
 def _check_number(field, value, *, is_zero_allowed):
