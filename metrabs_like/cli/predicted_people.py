@@ -3,6 +3,8 @@
 Conventions: boxes (left, top, width, height) px, joints in px of the photograph.
 """
 
+import os
+
 import numpy as np
 
 from metrabs_like.cli import estimators, result_files
@@ -39,6 +41,8 @@ def write(
 ) -> list[str]:
     """Writes JSON and overlay, with masks each mask as a PNG; each appears only when complete.
 
+    Masks of an earlier prediction of this name that found more people are removed.
+
     Args:
       stem: path without ending.
       content: for the JSON file.
@@ -70,4 +74,8 @@ def write(
         validity=people.joint_scores > joint_threshold,
     )
     files[f"{stem}_people.png"] = result_files.png_bytes(drawn)
+    number = 0 if people.masks is None else len(people.masks)
+    while os.path.exists(f"{stem}_mask_{number}.png"):
+        os.remove(f"{stem}_mask_{number}.png")
+        number += 1
     return result_files.write(files)

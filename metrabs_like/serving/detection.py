@@ -104,10 +104,9 @@ class PersonDetector(tf.Module):
         threshold = _share(detector_threshold, "detector_threshold")
         iou = _share(detector_nms_iou_threshold, "detector_nms_iou_threshold")
         limit = checked(max_detections, "max_detections", (max_detections >= 1, "at least 1"))
-        side = tf.where(input_side < 0, self._side, input_side)
-        side = checked(
-            side, "input_side", (side % STRIDE == 0, f"-1, 0 or a multiple of {STRIDE} px")
-        )
+        is_side = (input_side >= -1) & ((input_side < 0) | (input_side % STRIDE == 0))
+        side = checked(input_side, "input_side", (is_side, f"-1, 0 or a multiple of {STRIDE} px"))
+        side = tf.where(side < 0, self._side, side)
         shown, input_from_image = fit_photographs(images, side)
         people = dict(self._network(shown, input_from_image, detector_flip_aug))
         is_candidate = _can_hold_a_person(people["boxes"], people["scores"], tf.shape(images)[1:3])

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 MAX_BYTES = 6_000_000
 SEED = 7_000_003
 SIDE = centernet.load_preset(PRESET)[1].proc_side
-LARGER_SIDE = 192
+LARGER_SIDE = 256  # 1.6 times that of training
 
 
 def test_weights_are_small_and_those_of_the_card():
@@ -104,8 +104,8 @@ def compared(people, found):
     ("arguments", "options"),
     [
         (["--keep_resolution"], [{"input_side": 0}]),
-        (["--test_scales=1.5"], [{"input_side": LARGER_SIDE}]),
-        (["--test_scales=1,1.5"], [{"input_side": SIDE}, {"input_side": LARGER_SIDE}]),
+        (["--test_scales=1.6"], [{"input_side": LARGER_SIDE}]),
+        (["--test_scales=1,1.6"], [{"input_side": SIDE}, {"input_side": LARGER_SIDE}]),
         (["--flip_test"], [{"detector_flip_aug": True}]),
     ],
 )

@@ -167,7 +167,7 @@ def _check_post_processing(arrays, name):
     columns = _columns(people)[..., :-1]
     if columns.shape != arrays[name].shape:
         columns = np.concatenate([columns, people["joint_scores"]], axis=-1)
-    assert_close(columns, arrays[name], "value", context=name)
+    np.testing.assert_array_equal(columns, arrays[name], err_msg=name)
 
 
 def _rule_maps(arrays):

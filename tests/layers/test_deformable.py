@@ -149,9 +149,10 @@ def test_gradients_agree_with_finite_differences(variant, rng):
         np.testing.assert_allclose(difference, expected, rtol=1e-6, err_msg=name)
 
 
-def test_compiled_passes_equal_the_plain_ones(rng):
+@pytest.mark.parametrize("name", ["both groups", "uneven"])
+def test_compiled_passes_equal_the_plain_ones(name, rng):
     """Also under an outer compilation, as of a whole training step."""
-    variant = VARIANTS["both groups"]
+    variant = VARIANTS[name]
     tensors = _tensors(_arguments(rng, variant), tf.float32)
 
     def both(jit_compile, **tensors):

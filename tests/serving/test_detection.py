@@ -191,6 +191,7 @@ def test_what_is_outside_drops_nobody_inside(stubborn):
         ({"detector_nms_iou_threshold": -0.1}, "detector_nms_iou_threshold"),
         ({"max_detections": 0}, "max_detections"),
         ({"input_side": 100}, "input_side"),
+        ({"input_side": -32}, "input_side"),
     ],
 )
 def test_values_out_of_range_are_named(detector, option, message):

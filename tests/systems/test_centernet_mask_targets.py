@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from metrabs_like.geometry.affine import affine_from_placement
 from metrabs_like.losses.segmentation import IGNORED
+from metrabs_like.serving.detection import image_masks
 from metrabs_like.systems.centernet.config import Config
 from metrabs_like.systems.centernet.mask_targets import encode_masks, warp_masks
 from metrabs_like.systems.centernet.targets import encode_targets
@@ -139,3 +141,26 @@ def test_unknown_batch_and_people_in_a_graph():
     )
     found = graph({name: tf.constant(value) for name, value in people.items()})
     np.testing.assert_allclose(found[0], warp(people), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(120, 200), (200, 120)])
+def test_masks_come_back_to_where_they_were_in_the_image(size):
+    """Onto the map and, by the served detector's way, back to an oblong image."""
+    height, width = size
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    mask = ((x - 70) / 30) ** 2 + ((y - 60) / 41) ** 2 < 1
+    placement = {
+        "image_size": [[height, width]],
+        "center": np.float32([[width / 2, height / 2]]),
+        "scale": np.float32([200.0]),
+    }
+    people = make_people([255 * mask], [[-0.5, -0.5, width, height]], **placement)
+    covered = warp_masks(people, (64, 64), jit_compile=False)[0]
+    input_from_image = affine_from_placement(
+        placement["center"], placement["scale"], 0.0, (256, 256)
+    )
+    box = np.float32([[40, 19, 60, 82]])
+    found = image_masks(covered - 0.5, box, input_from_image, 4, size)[0].numpy()
+    assert np.sum(found & mask) / np.sum(found | mask) > 0.97
+    for line in (x, y):
+        np.testing.assert_allclose(line[found].mean(), line[mask].mean(), atol=0.3)
