@@ -29,7 +29,6 @@ _CROWDS = ("areas", "crowd_boxes", "crowd_validity")
 _MAPS = ("window_from_input", "input_from_image")
 _COPIED = (*_MAPS, "image_size", *_PLACEMENT, *_PEOPLE)
 _COUNTED_TOGETHER = 256
-_STRIDE = 32  # sides of inputs are multiples of it
 _ANY_SIDE = 1 << 20  # no window is shrunk
 
 
@@ -113,7 +112,7 @@ def make_eval_dataset(
         raise ValueError(f"scale={scale}: inputs can be resized only by a factor above 0")
     is_resized = config.keep_resolution or scale != 1
     if scale != 1 and not config.keep_resolution:
-        side = max(1, round(config.proc_side * scale / _STRIDE)) * _STRIDE
+        side = max(1, round(config.proc_side * scale / affine.INPUT_STRIDE)) * affine.INPUT_STRIDE
         config = dataclasses.replace(config, proc_side=side, window_side=0)
     source = SourceConfig(source_path, kind, batch_size)
     info = _opened(source, skeleton)

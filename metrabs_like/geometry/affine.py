@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from metrabs_like.geometry.arguments import check_shapes
 
-_STRIDE_PAD = 31  # released code: keeps the sides multiples of 32
+INPUT_STRIDE = 32
+"""Sides of a network's input are multiples of it; released code, whose `pad` is one less."""
 
 
 def affine_from_placement(
@@ -83,6 +84,8 @@ def mirror_matrix(is_mirrored, image_width):
 
     Returns:
       float64 `[B, 3, 3]`; its own inverse.
+
+    Gradient: none is wanted.
     """
     is_mirrored = tf.convert_to_tensor(is_mirrored)
     one = tf.ones(tf.shape(is_mirrored), tf.float64)
@@ -124,6 +127,8 @@ def transform_preds(coords, center, scale, output_size):
 
     Returns:
       float64 `[B, ..., 2]`, px of the image (of the resized one, see `pre_process`).
+
+    Gradient: to the coordinates.
     """
     matrix = affine_from_placement(center, scale, 0.0, output_size, inverse=True)
     return transform_points(matrix, coords)
@@ -158,6 +163,8 @@ def pre_process(
 
     Raises:
       ValueError: if `scale` is not above 0, or known dimensions disagree.
+
+    Gradient: none is wanted.
     """
     if not scale > 0:
         raise ValueError(f"scale={scale}: images can be resized only by a factor above 0")
@@ -170,7 +177,7 @@ def pre_process(
         longer = tf.reduce_max(image_size, axis=-1, keepdims=True)
         length = tf.cast(tf.tile(longer, [1, 2]), tf.float32)
     else:
-        size = tf.bitwise.bitwise_or(resized, _STRIDE_PAD) + 1
+        size = tf.bitwise.bitwise_or(resized, INPUT_STRIDE - 1) + 1
         center = tf.cast(resized[:, ::-1] // 2, tf.float32)
         length = tf.cast(size[:, ::-1], tf.float32)
     return {

@@ -7,6 +7,9 @@ import tensorflow as tf
 
 from metrabs_like.geometry.arguments import check_shapes
 
+MASK_BOX_FACTOR = 1.3
+"""Masks end at the box, enlarged by this about its centre; released code of centerpose."""
+
 
 def pairwise_iou(boxes, others):
     """Returns the intersection over union of every box with every other one.

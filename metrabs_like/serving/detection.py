@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from metrabs_like.geometry.boxes import pairwise_iou
+from metrabs_like.geometry.affine import INPUT_STRIDE
+from metrabs_like.geometry.boxes import MASK_BOX_FACTOR, pairwise_iou
 from metrabs_like.geometry.warping import warp_affine
 from metrabs_like.serving.checks import checked
-from metrabs_like.serving.fitting import STRIDE, fit_photographs
+from metrabs_like.serving.fitting import fit_photographs
 from metrabs_like.skeletons import Skeleton
 
 _NMS_IOU = 0.7  # the published default of MeTRAbs' detector
 _SCORE = 0.3  # released code of Objects as Points
-_MASK_BOX_FACTOR = 1.3  # likewise: masks end this much beyond their box
 
 Network = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict]
 """Images `[B, h, w, 3]` 0..1, `input_from_image [B, 3, 3]` and whether the mirrored image counts
@@ -104,8 +104,9 @@ class PersonDetector(tf.Module):
         threshold = _share(detector_threshold, "detector_threshold")
         iou = _share(detector_nms_iou_threshold, "detector_nms_iou_threshold")
         limit = checked(max_detections, "max_detections", (max_detections >= 1, "at least 1"))
-        is_side = (input_side >= -1) & ((input_side < 0) | (input_side % STRIDE == 0))
-        side = checked(input_side, "input_side", (is_side, f"-1, 0 or a multiple of {STRIDE} px"))
+        is_side = (input_side >= -1) & ((input_side < 0) | (input_side % INPUT_STRIDE == 0))
+        allowed = f"-1, 0 or a multiple of {INPUT_STRIDE} px"
+        side = checked(input_side, "input_side", (is_side, allowed))
         side = tf.where(side < 0, self._side, side)
         shown, input_from_image = fit_photographs(images, side)
         people = dict(self._network(shown, input_from_image, detector_flip_aug))
@@ -155,6 +156,8 @@ def image_masks(mask_logits, boxes, input_from_image, down_ratio, image_size):
 
     Returns:
       bool `[N, H, W]`.
+
+    Gradient: none, truth values.
     """
     height, width = tf.unstack(image_size)
     scale = tf.constant([[1 / down_ratio], [1 / down_ratio], [1.0]])
@@ -181,7 +184,7 @@ def image_masks(mask_logits, boxes, input_from_image, down_ratio, image_size):
 
 def _is_near(box, axis, length):
     """Which of the `length` columns (axis 0) or rows (axis 1) a mask may cover."""
-    middle, half = box[axis] + box[2 + axis] / 2, _MASK_BOX_FACTOR / 2 * box[2 + axis]
+    middle, half = box[axis] + box[2 + axis] / 2, MASK_BOX_FACTOR / 2 * box[2 + axis]
     return tf.abs(tf.range(length, dtype=tf.float32) - middle) <= half
 
 

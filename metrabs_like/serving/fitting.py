@@ -6,11 +6,8 @@ pixel; intensities 0..1.
 
 import tensorflow as tf
 
-from metrabs_like.geometry.affine import affine_from_placement
+from metrabs_like.geometry.affine import affine_from_placement, pre_process
 from metrabs_like.geometry.warping import warp_affine
-
-STRIDE = 32
-"""Sides of an input are multiples of it."""
 
 
 def fit_photographs(images, side):
@@ -26,21 +23,24 @@ def fit_photographs(images, side):
       (float32 `[B, h, w, 3]`, 0..1, black around the photograph; `input_from_image` float32
       `[B, 3, 3]`). Photographs more than twice as large as the input are shrunk by averaging first.
     """
-    n_images, height, width = tf.unstack(tf.shape(images)[:3])
+    n_images = tf.shape(images)[0]
+    size = tf.shape(images)[tf.newaxis, 1:3]
+    kept = pre_process(size, fix_resolution=False)
+    fitted = pre_process(size, fix_resolution=True, input_size=(side, side))
     keeps_pixels = tf.equal(side, 0)
-    size = tf.stack([height, width])
-    padded = tf.bitwise.bitwise_or(size, STRIDE - 1) + 1
-    input_size = tf.where(keeps_pixels, padded, tf.fill([2], side))
-    middle = tf.where(keeps_pixels, tf.cast(size // 2, tf.float32), tf.cast(size, tf.float32) / 2)
-    length = tf.where(keeps_pixels, padded[1], tf.reduce_max(size))
-    placement = (middle[tf.newaxis, ::-1], tf.cast(length, tf.float32)[tf.newaxis], 0.0)
-    input_from_image = affine_from_placement(*placement, input_size[::-1])
-    image_from_input = affine_from_placement(*placement, input_size[::-1], inverse=True)
-    images, small_from_image = _shrunk(images, length // input_size[1])
+    center, length, input_size = (
+        tf.where(keeps_pixels, kept[name], fitted[name])
+        for name in ("center", "scale", "input_size")
+    )
+    placement = (center, length, 0.0, input_size[:, ::-1])
+    input_from_image = affine_from_placement(*placement)
+    image_from_input = affine_from_placement(*placement, inverse=True)
+    factor = tf.cast(length[0, 0], tf.int32) // input_size[0, 1]
+    images, small_from_image = _shrunk(images, factor)
     sampled = warp_affine(
         images,
         tf.tile(tf.cast(small_from_image @ image_from_input, tf.float32), [n_images, 1, 1]),
-        tf.unstack(input_size),
+        tf.unstack(input_size[0]),
         jit_compile=False,  # sizes keep changing
     )
     return sampled, tf.tile(tf.cast(input_from_image, tf.float32), [n_images, 1, 1])

@@ -3,8 +3,9 @@
 import collections
 import re
 
+from metrabs_like.geometry.affine import INPUT_STRIDE
 from metrabs_like.systems.centernet import torch_names
-from metrabs_like.systems.centernet.config import MAX_STRIDE, Config
+from metrabs_like.systems.centernet.config import Config
 from metrabs_like.systems.centernet.model import build_model
 
 _REQUIRED_HEADS = ("hm", "wh", "hps")
@@ -66,7 +67,7 @@ def config_of(state, *, skeleton="coco_17", source="the checkpoint"):
     config = Config(
         skeleton=skeleton,
         deformable=any(".conv_offset_mask." in name for name in state),
-        down_ratio=MAX_STRIDE >> _n_aggregations(state),
+        down_ratio=INPUT_STRIDE >> _n_aggregations(state),
         head_width=_head_width(state, heads),
         reg_offset="reg" in heads,
         hm_hp="hm_hp" in heads,

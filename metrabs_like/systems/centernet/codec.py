@@ -9,7 +9,7 @@ import tensorflow as tf
 from metrabs_like.systems.centernet.decoding import activated, decode_people, to_image
 from metrabs_like.systems.centernet.targets import encode_targets
 
-__all__ = ["decode", "encode_targets", "image_from_map"]
+__all__ = ["decode", "encode_targets", "image_from_map", "with_sizes"]
 
 
 def decode(outputs, inputs, config):
@@ -50,6 +50,8 @@ def with_sizes(people):
 
     Returns:
       The dict of `decode`.
+
+    Gradient: to the boxes.
     """
     corners = tf.stack(tf.split(people["boxes"], 2, axis=-1))
     low, high = tf.reduce_min(corners, axis=0), tf.reduce_max(corners, axis=0)
@@ -69,6 +71,8 @@ def image_from_map(input_from_image, down_ratio):
 
     Returns:
       float64 `[B, 3, 3]`.
+
+    Gradient: none is wanted.
     """
     a, b, x, c, d, y = (
         tf.cast(input_from_image[:, i, j], tf.float64) for i in (0, 1) for j in (0, 1, 2)

@@ -9,6 +9,7 @@ import functools
 import math
 
 from metrabs_like import skeletons
+from metrabs_like.geometry.affine import INPUT_STRIDE
 from metrabs_like.geometry.tracing import TracedByValue
 from metrabs_like.training.json_config import JsonConfig, check_types
 
@@ -16,9 +17,8 @@ BACKBONES = ("dla34", "resnet18", "tiny")
 SEGMENTATIONS = ("none", "1x1", "3x3")
 SEG_LOSSES = ("lovasz", "dice")
 REGRESSION_LOSSES = ("l1", "sl1")
-MAX_STRIDE = 32
 _INTEGERS = {
-    "proc_side": MAX_STRIDE,
+    "proc_side": INPUT_STRIDE,
     "head_width": 0,
     "max_objects": 1,
     "hm_gauss": 1,
@@ -140,8 +140,8 @@ class Config(TracedByValue, JsonConfig):
             value = getattr(self, field)
             if value < minimum:
                 raise ValueError(f"{field}={value!r}: must be an integer >= {minimum}")
-        if self.proc_side % MAX_STRIDE:
-            raise ValueError(f"proc_side={self.proc_side}: must be a multiple of {MAX_STRIDE}")
+        if self.proc_side % INPUT_STRIDE:
+            raise ValueError(f"proc_side={self.proc_side}: must be a multiple of {INPUT_STRIDE}")
         for field in _NOT_NEGATIVE:
             value = getattr(self, field)
             if not math.isfinite(value) or value < 0:

@@ -29,6 +29,8 @@ def activated(outputs, *, mse_loss=False):
 
     Returns:
       The dict in float32, `hm` and `hm_hp` through a sigmoid.
+
+    Gradient: to the outputs.
     """
     with_sigmoid = ("hm",) if mse_loss else ("hm", "hm_hp")
     outputs = {name: as_float(value) for name, value in outputs.items()}

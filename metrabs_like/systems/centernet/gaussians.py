@@ -23,6 +23,8 @@ def gaussian_radius(height, width, min_overlap: float = 0.7):
     Returns:
       float64 tensor, cells. Sides below 0 may give NaN.
 
+    Gradient: none is wanted.
+
     References:
       Law and Deng, CornerNet, ECCV 2018; released code, `utils/image.py`.
     """
@@ -47,6 +49,8 @@ def gaussian2D(radius: int, sigma: float | None = None):
     Returns:
       float64 `[2 * radius + 1, 2 * radius + 1]`; 1 in the middle, 0 where it is below the precision
       of float64.
+
+    Gradient: none is wanted.
     """
     sigma = (2 * radius + 1) / 6 if sigma is None else sigma
     squares = tf.cast(tf.range(-radius, radius + 1), tf.float64) ** 2
@@ -93,6 +97,8 @@ def draw_msra_gaussians(centers, sigma, is_drawn, map_size):
     Returns:
       float32 `[B, height, width, C]`, as `draw_umich_gaussians`.
 
+    Gradient: none is wanted.
+
     References:
       Released code, `draw_msra_gaussian`.
     """
@@ -121,6 +127,8 @@ def dense_regression(
 
     Returns:
       float32 `[B, height, width, J, 2]`, 0 where nothing was written.
+
+    Gradient: none is wanted.
 
     References:
       Released code, `draw_dense_reg`.

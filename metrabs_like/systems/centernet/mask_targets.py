@@ -29,6 +29,8 @@ def warp_masks(people, map_size, *, jit_compile: bool = True):
 
     Raises:
       ValueError: if known dimensions disagree.
+
+    Gradient: none is wanted.
     """
     masks, is_valid = tf.convert_to_tensor(people["masks"]), people["mask_validity"]
     boxes = tf.cast(people["mask_boxes"], tf.float64)
@@ -71,6 +73,8 @@ def encode_masks(people, targets, map_size, *, jit_compile: bool = True):
       uint8 `[B, N, height, width]`: 1 the person, 0 background, `IGNORED` outside of the part that
       is trained. Slots that are not drawn are 0 everywhere, as released; people without a mask
       are `IGNORED` everywhere.
+
+    Gradient: none is wanted.
 
     References:
       Released code of centerpose (an older version).

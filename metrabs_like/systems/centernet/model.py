@@ -8,13 +8,13 @@ import math
 
 import tensorflow as tf
 
+from metrabs_like.geometry.affine import INPUT_STRIDE
 from metrabs_like.layers import PadToOne, SliceToBatch
 from metrabs_like.layers.backbones.dla import build_dla
 from metrabs_like.layers.backbones.resnet import build_resnet18
 from metrabs_like.layers.backbones.tiny_pyramid import build_tiny_pyramid
 from metrabs_like.layers.deformable import DeformableConv2D
 from metrabs_like.systems.centernet import torch_names, upsampling
-from metrabs_like.systems.centernet.config import MAX_STRIDE
 from metrabs_like.systems.centernet.heads import add_head
 
 # released code, BGR
@@ -157,10 +157,10 @@ class NormalizedBgr(tf.keras.layers.Layer):
           ValueError: for an image of known size whose sides are no multiples of 32.
         """
         height, width = inputs.shape[1:3]
-        if any(side is not None and side % MAX_STRIDE for side in (height, width)):
+        if any(side is not None and side % INPUT_STRIDE for side in (height, width)):
             raise ValueError(
                 f"image is {height} x {width} (height x width): the sides must be multiples of "
-                f"{MAX_STRIDE}; pad it"
+                f"{INPUT_STRIDE}; pad it"
             )
         return (inputs[..., ::-1] - tf.constant(_MEAN)) / tf.constant(_STDEV)
 

@@ -7,9 +7,7 @@ without a flip, zeros beyond the border.
 import tensorflow as tf
 
 from metrabs_like.geometry.arguments import as_float, check_shapes
-
-#: The viewer of the released code shows a mask inside the box, enlarged by this factor.
-BOX_FACTOR = 1.3
+from metrabs_like.geometry.boxes import MASK_BOX_FACTOR
 
 
 def conditional_convolution(features, filters):
@@ -54,7 +52,7 @@ def conditional_convolution(features, filters):
     return tf.transpose(masks, [0, 3, 1, 2])
 
 
-def inside_boxes(mask_logits, boxes, factor=BOX_FACTOR):
+def inside_boxes(mask_logits, boxes, factor=MASK_BOX_FACTOR):
     """Removes from masks what is far from their boxes.
 
     Args:
@@ -67,6 +65,8 @@ def inside_boxes(mask_logits, boxes, factor=BOX_FACTOR):
 
     Raises:
       ValueError: if shapes disagree.
+
+    Gradient: none, truth values.
 
     References:
       Released code of centerpose, its viewer.

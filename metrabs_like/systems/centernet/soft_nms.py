@@ -38,6 +38,8 @@ def soft_nms(
     Raises:
       ValueError: on an unknown method, or if shapes disagree.
 
+    Gradient: none is wanted.
+
     References:
       Bodla et al., Soft-NMS, ICCV 2017; released code of Objects as Points, `soft_nms_39`. It mixes
       the numbers of dropped rows with those of others behind the kept ones, and moves no column

@@ -28,6 +28,8 @@ def merge_flipped(outputs, mirrored_outputs, mirror_indices):
     Raises:
       ValueError: if a head that is averaged is missing.
 
+    Gradient: to the maps.
+
     References:
       Released code of Objects as Points, `multi_pose` detector with `flip_test`.
     """
@@ -55,6 +57,8 @@ def mirrored_map(maps):
 
     Returns:
       float32 of the same shape.
+
+    Gradient: to the maps.
     """
     return tf.reverse(as_float(maps), axis=[2])
 
@@ -71,6 +75,8 @@ def mirrored_joint_maps(maps, mirror_indices):
 
     Raises:
       ValueError: if there are not J indices.
+
+    Gradient: to the maps.
     """
     _check_joints(maps, mirror_indices, 1)
     return tf.gather(mirrored_map(maps), list(mirror_indices), axis=3)
@@ -88,6 +94,8 @@ def mirrored_offsets(maps, mirror_indices):
 
     Raises:
       ValueError: if there are not J indices.
+
+    Gradient: to the maps.
     """
     _check_joints(maps, mirror_indices, 2)
     channels = [2 * joint + axis for joint in mirror_indices for axis in (0, 1)]
@@ -112,6 +120,8 @@ def merge_scales(people_of_scales, *, max_people=None, **options):
 
     Raises:
       ValueError: if there is no scale, or `max_people` is not positive.
+
+    Gradient: none is wanted.
 
     References:
       Released code of Objects as Points, `merge_outputs` with `test_scales`: Gaussian soft-NMS.
