@@ -16,6 +16,7 @@ from absl import flags
 
 from metrabs_like.cli import app, models
 from metrabs_like.cli.evaluators import EVALUATORS
+from metrabs_like.data.dataset_info import DatasetInfo
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -35,6 +36,10 @@ def run(values: flags.FlagValues) -> None:
       ValueError: for a model or data set that is missing, damaged or does not fit.
     """
     app.require(values, "model", "dataset")
+    try:
+        DatasetInfo.load(values.dataset)
+    except ValueError as error:  # before the model is loaded and a folder made
+        raise ValueError(f"--dataset={values.dataset}: {error}") from error
     output_dir = _output_dir(values)
     trained = models.load(values.model)
     _check_flags_are_read(values, trained)

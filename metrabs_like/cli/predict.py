@@ -30,6 +30,10 @@ from metrabs_like.cli.predicted_poses import DEFAULT_FOV_DEGREES
 
 NO_DETECTOR = "none"
 _POSE_FLAGS = ("boxes", "intrinsics", "fov_degrees", "skeleton", "num_aug", "detector")
+_SEARCH_FLAGS = (
+    *("detector", "detector_threshold", "detector_nms_iou_threshold", "detector_flip_aug"),
+    *("max_detections", "input_side"),
+)
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -118,12 +122,8 @@ def run(values: flags.FlagValues) -> None:
 def _predict_people(values, model, image, boxes, camera, content, stem):
     """Finds people; boxes and camera are of no use here."""
     del boxes, camera
-    for name in _POSE_FLAGS:
-        if values[name].value != values[name].default:
-            raise ValueError(
-                f"--{name} is for pose models, and {content['model']} finds people in the image "
-                "itself; leave the flag out, or name a pose model in --model"
-            )
+    reason = f"for pose models, and {content['model']} finds the people of the image itself"
+    _check_unset(values, _POSE_FLAGS, reason)
     people = _found(values, model, image)
     n = len(people.boxes)
     print("1 person" if n == 1 else f"{n} people")
@@ -133,6 +133,9 @@ def _predict_people(values, model, image, boxes, camera, content, stem):
 
 def _predict_poses(values, model, image, boxes, camera, content, stem):
     """Estimates 3D poses in the given boxes, the detector's, or the whole image."""
+    _check_unset(values, ("joint_threshold",), f"for detectors, and {content['model']} is none")
+    if boxes is not None:
+        _check_unset(values, _SEARCH_FLAGS, "for the search of people, whom --boxes names already")
     boxes, box_source = _boxes(values, image, boxes)
     intrinsics, camera_source = camera
     poses = estimators.estimate(model, image, boxes, intrinsics, values.skeleton, values.num_aug)
@@ -141,6 +144,13 @@ def _predict_poses(values, model, image, boxes, camera, content, stem):
     content |= {"box_source": box_source, "intrinsics_source": camera_source}
     content |= predicted_poses.report(poses, intrinsics)
     return predicted_poses.write(stem, content, image, poses)
+
+
+def _check_unset(values, names, reason):
+    """Refuses flags that would have no effect."""
+    for name in names:
+        if values[name].value != values[name].default:
+            raise ValueError(f"--{name}={values[name].value} is {reason}: leave it out")
 
 
 def _boxes(values, image, boxes):

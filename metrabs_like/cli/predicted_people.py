@@ -41,11 +41,9 @@ def write(
 ) -> list[str]:
     """Writes JSON and overlay, with masks each mask as a PNG; each appears only when complete.
 
-    Masks of an earlier prediction of this name that found more people are removed.
-
     Args:
       stem: path without ending.
-      content: for the JSON file.
+      content: for the JSON file, which also gets `mask_files`, in the order of the people.
       image: uint8 `[H, W, 3]`, RGB.
       people: to draw.
       joint_threshold: joints of a lower score are not drawn.
@@ -58,13 +56,13 @@ def write(
     """
     from metrabs_like.viz import overlay, palette
 
-    canvas = image
-    files = {f"{stem}_people.json": result_files.json_bytes(content)}
+    canvas, files, names = image, {}, []
     for number, mask in enumerate(() if people.masks is None else people.masks):
         color = palette.PERSON_COLORS[number % len(palette.PERSON_COLORS)]
         canvas = overlay.tinted(canvas, mask, color)
         levels = np.repeat(np.uint8(255) * mask[..., np.newaxis], 3, axis=-1)
         files[f"{stem}_mask_{number}.png"] = result_files.png_bytes(levels)
+        names.append(os.path.basename(f"{stem}_mask_{number}.png"))
     drawn = overlay.draw_poses(
         canvas,
         people.poses2d,
@@ -73,9 +71,8 @@ def write(
         sides=palette.joint_sides(people.skeleton),
         validity=people.joint_scores > joint_threshold,
     )
+    # masks of an earlier prediction may lie there, too: the JSON names those of this one
+    content = content | ({} if people.masks is None else {"mask_files": names})
+    files[f"{stem}_people.json"] = result_files.json_bytes(content)
     files[f"{stem}_people.png"] = result_files.png_bytes(drawn)
-    number = 0 if people.masks is None else len(people.masks)
-    while os.path.exists(f"{stem}_mask_{number}.png"):
-        os.remove(f"{stem}_mask_{number}.png")
-        number += 1
     return result_files.write(files)

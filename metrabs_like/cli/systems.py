@@ -8,6 +8,7 @@ from types import ModuleType
 
 from metrabs_like.data import pipeline, whole_images
 from metrabs_like.systems import centernet, metrabs
+from metrabs_like.training.presets import CONFIG_FILE
 
 SYSTEMS: dict[str, ModuleType] = {"metrabs": metrabs, "centernet": centernet}
 
@@ -73,24 +74,39 @@ def fields_of_model(name: str) -> tuple[str, ...]:
 def of_preset(preset: str) -> str:
     """Returns the system that a preset, shipped or a folder, belongs to.
 
-    A folder belongs to the system that knows most fields of its config, so that one wrong field is
-    told by the right system; without any it is the first one's, whose loading tells what is wrong.
+    A folder belongs to the first system that accepts its config. If none does, it is that of the
+    system which knows most of its fields: its loading tells what is wrong.
+
+    Raises:
+      ValueError: if there is neither such a preset nor such a folder.
     """
-    for name, module in SYSTEMS.items():
-        if preset in module.preset_names():
-            return name
-    fields = _config_fields(preset)
-    return max(SYSTEMS, key=lambda name: len(fields & _config_fields_of(SYSTEMS[name])))
+    presets = {shipped: name for name, m in SYSTEMS.items() for shipped in m.preset_names()}
+    if preset in presets:
+        return presets[preset]
+    if not os.path.isfile(os.path.join(preset, CONFIG_FILE)):
+        raise ValueError(
+            f"there is no preset {preset!r} (shipped: {', '.join(sorted(presets))}), nor a folder "
+            f"of that name with {CONFIG_FILE}"
+        )
+    config = _config_content(preset)
+    return max(SYSTEMS, key=lambda name: _fitness(SYSTEMS[name].Config, config))
 
 
-def _config_fields_of(module):
-    return {field.name for field in dataclasses.fields(module.Config)}
-
-
-def _config_fields(folder):
-    """The fields of the config in a preset's folder; none if it cannot be read."""
+def _config_content(folder):
+    """The config in a preset's folder; empty if it cannot be read."""
     try:
-        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
-            return set(json.load(file))
-    except (OSError, ValueError, TypeError):
-        return set()
+        with open(os.path.join(folder, CONFIG_FILE), encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _fitness(config_class, content):
+    """How well a config fits: whether it is accepted, and how many of its fields are known."""
+    n_known = len(content.keys() & {field.name for field in dataclasses.fields(config_class)})
+    try:
+        config_class(**content)
+    except (ValueError, TypeError):
+        return False, n_known
+    return True, n_known

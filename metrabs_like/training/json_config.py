@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import numbers
+
+import numpy as np
 
 _TYPES = {
-    bool: (bool, "true or false"),
-    int: (int, "an integer"),
-    float: ((int, float), "a number"),
+    bool: ((bool, np.bool_), "true or false"),
+    int: (numbers.Integral, "an integer"),
+    float: (numbers.Real, "a number"),
     str: (str, "a text"),
 }
 
@@ -24,8 +27,13 @@ def check_types(config):
         allowed, words = _TYPES.get(field.type, (object, ""))
         value = getattr(config, field.name)
         is_bool_for_number = isinstance(value, bool) and field.type in (int, float)
-        if not isinstance(value, allowed) or is_bool_for_number:
+        if not isinstance(value, allowed) or is_bool_for_number or _is_too_large(value):
             raise ValueError(f"{field.name}={value!r}: must be {words}")
+
+
+def _is_too_large(value):
+    """Whether it is a whole number beyond what computers calculate with."""
+    return isinstance(value, int) and value.bit_length() > 64
 
 
 class JsonConfig:
@@ -33,7 +41,8 @@ class JsonConfig:
 
     def to_json(self):
         """Returns the config as a JSON object, one line a field."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        # numbers of numpy are numbers, too
+        return json.dumps(dataclasses.asdict(self), indent=2, default=lambda value: value.item())
 
     @classmethod
     def from_json(cls, text):

@@ -220,8 +220,12 @@ def test_what_does_not_fit_is_named(run, photo, tmp_path, capsys):
     options = [f"--image={photo}", f"--output_dir={tmp_path}"]
     for flag in ("--boxes=1,2,30,40", "--skeleton=smpl_24", "--fov_degrees=50", "--num_aug=1"):
         assert predict.main(["predict", *options, f"--model={run}", flag]) == 1
-        name = flag.split("=")[0]
-        assert f"{name} is for pose models, and {run} finds people" in capsys.readouterr().err
+        assert f"{flag} is for pose models, and {run} finds the" in capsys.readouterr().err
+    flags = ("--boxes=1,2,30,40", "--max_detections=3")
+    assert predict.main(["predict", *options, *flags]) == 1
+    assert "--max_detections=3 is for the search of people" in capsys.readouterr().err
+    assert predict.main(["predict", *options, "--joint_threshold=0.5"]) == 1
+    assert "--joint_threshold=0.5 is for detectors, and synthetic_long" in capsys.readouterr().err
     assert predict.main(["predict", *options, "--detector=synthetic_long"]) == 1
     assert "--detector=synthetic_long finds no people" in capsys.readouterr().err
     assert predict.main(["predict", *options, f"--model={run}", "--input_side=50"]) == 1

@@ -94,7 +94,7 @@ def test_a_missing_part_is_named_entry_by_entry(part, published):
 def test_without_any_up_sampling_the_published_network_is_meant(published):
     _, state = published
     rest = {key: array for key, array in state.items() if "_up." not in key}
-    assert checkpoint.config_of(rest) == Config(head_width=8, deformable=False)
+    assert checkpoint.config_of(rest) == Config(head_width=8)
 
 
 def test_entries_that_are_not_finite_are_named(published):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from metrabs_like.training.json_config import JsonConfig, check_types
@@ -41,6 +42,8 @@ def test_other_texts_are_refused(text, words):
         ("is_fast", "false", "true or false"),
         ("is_fast", 0, "true or false"),
         ("name", None, "a text"),
+        ("factor", 10**400, "a number"),
+        ("side", 2**70, "an integer"),
     ],
 )
 def test_values_of_another_type_are_refused(field, value, words):
@@ -50,3 +53,9 @@ def test_values_of_another_type_are_refused(field, value, words):
 
 def test_whole_numbers_are_numbers_and_other_types_are_not_looked_at():
     check_types(Small(factor=2, place=(1, 2)))
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = Small(side=np.int64(5), factor=np.float32(0.25), is_fast=np.bool_(True))
+    check_types(config)
+    assert Small.from_json(config.to_json()) == Small(side=5, factor=0.25, is_fast=True)

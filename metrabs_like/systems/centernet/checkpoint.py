@@ -64,9 +64,10 @@ def config_of(state, *, skeleton="coco_17", source="the checkpoint"):
         raise ValueError(
             f"{source} tells {heads['hm']} classes apart: only people can be converted"
         )
+    up_sampling = [name for name in state if "_up." in name]
     config = Config(
         skeleton=skeleton,
-        deformable=any(".conv_offset_mask." in name for name in state),
+        deformable=any(".conv_offset_mask." in name for name in up_sampling) or not up_sampling,
         down_ratio=INPUT_STRIDE >> _n_aggregations(state),
         head_width=_head_width(state, heads),
         reg_offset="reg" in heads,

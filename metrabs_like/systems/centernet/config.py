@@ -42,9 +42,9 @@ class Config(TracedByValue, JsonConfig):
       backbone: "dla34", "resnet18" (with up-convolutions) or "tiny" (ours, for tests and demos).
       deformable: whether DLA-34's up-sampling convolutions are deformable; without, the network
         consists of plain convolutions and can leave TensorFlow. Other backbones have none.
-      compile_deformable: whether XLA compiles the deformable convolutions, about a second each for
-        every new image size; without, they are slower and need about twice the memory, but
-        images of many sizes start at once (ours).
+      compile_deformable: whether XLA compiles the deformable convolutions, about a second for each
+        of them and every new image size; without, they are slower and need about twice the
+        memory, but images of many sizes start at once (ours).
       skeleton: joint set of the people.
       proc_side: side of the square input of training, px, a multiple of 32. Images of other sizes
         are an ordinary input of the trained network.
