@@ -218,7 +218,7 @@ def test_boxes_for_poses_come_from_the_detector(run, photo, tmp_path, capsys):
 
 def test_what_does_not_fit_is_named(run, photo, tmp_path, capsys):
     options = [f"--image={photo}", f"--output_dir={tmp_path}"]
-    for flag in ("--boxes=1,2,30,40", "--skeleton=smpl_24", "--fov_degrees=50", "--num_aug=1"):
+    for flag in ("--boxes=1,2,30,40", "--skeleton=smpl_24", "--fov_degrees=50.0", "--num_aug=1"):
         assert predict.main(["predict", *options, f"--model={run}", flag]) == 1
         assert f"{flag} is for pose models, and {run} finds the" in capsys.readouterr().err
     flags = ("--boxes=1,2,30,40", "--max_detections=3")
