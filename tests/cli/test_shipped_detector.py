@@ -38,23 +38,6 @@ def test_the_flagfile_makes_its_network(monkeypatch):
     assert run.model == centernet.load_preset(PRESET)[1]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"compile_deformable": "false"}, "compile_deformable='false': must be true or false"),
-        ({"hm_wieght": 2}, "unknown fields ['hm_wieght']; remove them"),
-    ],
-)
-def test_a_slip_in_a_folders_config_is_named(tmp_path, capsys, change, message):
-    for name in ("config.json", "model.weights.h5"):
-        (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | change))
-    arguments = [f"--model={tmp_path}", "--dataset=none", f"--output_dir={tmp_path}"]
-    assert evaluate.main(["evaluate", *arguments]) == 1
-    assert message in capsys.readouterr().err
-
-
 @pytest.fixture(scope="module")
 def crowds(tmp_path_factory):
     """Rendered crowds that no training saw."""
@@ -63,6 +46,23 @@ def crowds(tmp_path_factory):
     prepared = ["--synthetic_n_images=60", f"--synthetic_seed={SEED}", "--n_processes=1", *crowds]
     assert prepare_data.main(["prepare_data", *prepared, f"--output_dir={folder / 'data'}"]) == 0
     return folder / "data"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"compile_deformable": "false"}, "compile_deformable='false': must be true or false"),
+        ({"hm_wieght": 2}, "unknown fields ['hm_wieght']; remove them"),
+    ],
+)
+def test_a_slip_in_a_folders_config_is_named(crowds, tmp_path, capsys, change, message):
+    for name in ("config.json", "model.weights.h5"):
+        (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    arguments = [f"--model={tmp_path}", f"--dataset={crowds}", f"--output_dir={tmp_path}"]
+    assert evaluate.main(["evaluate", *arguments]) == 1
+    assert message in capsys.readouterr().err
 
 
 def evaluated(crowds, folder, *arguments):
